@@ -1,0 +1,70 @@
+# `make help` lists what there is. CI (.ci/run) calls the same targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+BIN := .venv/bin
+LIB := gismo_core/_lib/libgismo.so
+NATIVE := $(shell find gismo_core -path '*/_lib' -prune -o \( -name '*.c' -o -name '*.h' -o -name CMakeLists.txt \) -print)
+C_FILES := $(shell find gismo_core/native tests/native -name '*.[ch]' 2>/dev/null)
+# More arguments for pytest: make test ARGS='-k name -x'
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv:
+	@tools/setup.sh
+
+.PHONY: setup
+setup: venv build ## make .venv with everything and build the library; quiet when there is nothing to do
+
+.PHONY: build
+build: $(LIB) ## build libgismo.so into the source tree (after a change of the C core)
+
+$(LIB): $(NATIVE) pyproject.toml tools/build.sh | venv
+	@tools/build.sh
+
+.PHONY: test
+test: setup ## all tests of some minutes: C programs, plain and with sanitizers, and Python
+	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+
+.PHONY: test-long
+test-long: setup ## the tests that take long: fuzzing, soaks
+	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
+
+.PHONY: demo
+demo: setup ## writers and readers on several hosts of one store, one of them killed
+	@$(BIN)/python -m gismo_core.demo
+
+.PHONY: bench
+bench: setup ## the figures of docs/results.md (ARGS='--only store.cycle*' for some)
+	@$(BIN)/gismo bench store $(ARGS)
+
+.PHONY: lint
+lint: venv ## ruff, mypy --strict, import contracts, clang-format
+	@echo 'ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@echo 'mypy --strict'; $(BIN)/mypy
+	@echo 'import contracts'; $(BIN)/lint-imports --no-logo
+	@echo 'clang-format'; $(BIN)/clang-format --dry-run -Werror --ferror-limit=5 $(C_FILES) || \
+	  { echo 'make format puts that right' >&2; exit 1; }
+
+.PHONY: format
+format: venv ## put all sources into the project's format
+	@$(BIN)/ruff check --quiet --fix-only . ; $(BIN)/ruff format --quiet .
+	@$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: dist
+dist: venv ## wheel and sdist into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@$(BIN)/python -c 'from scikit_build_core.build import build_sdist as b; print("dist/" + b("dist"))'
+
+.PHONY: clean
+clean: ## remove everything that was built, .venv too
+	@rm -rf .venv build dist gismo_core/_lib gismo_core/_fast*.so .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""``gismo bench``: the command line of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click  # noqa: TID253 - this module is a command line
+
+from gismo_core.bench import catalog, machine, table
+from gismo_core.bench.clib import MissingLibraryError, NativeError, native
+from gismo_core.bench.medium import Medium, RefusedError, parse_store, refuse_if_used
+from gismo_core.bench.runner import Report, run, work_directory
+
+
+@click.group()
+def bench() -> None:
+    """Measure the store on this machine."""
+
+
+@bench.command()
+@click.option("--only", metavar="PATTERN", help="Rows whose name matches (wildcards), or contains this.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--store",
+    "store_spec",
+    metavar="STORE",
+    help="Measure on file:PATH, dax:PATH or in a directory (a tmpfs with huge pages, say). Default: /dev/shm.",
+)
+@click.option("--destroy", is_flag=True, help="Overwrite what --store holds. It is lost then.")
+@click.option("--quick", is_flag=True, help="Small sizes and counts: to see that it runs, not how fast.")
+@click.option("--samples", default=7, show_default=True, type=click.IntRange(min=5), help="Samples of each figure.")
+@click.option("--list", "list_rows", is_flag=True, help="Say what the rows measure, and measure nothing.")
+def store(
+    only: str | None,
+    as_json: bool,
+    store_spec: str | None,
+    destroy: bool,
+    quick: bool,
+    samples: int,
+    list_rows: bool,
+) -> None:
+    """Measure puts, gets, small objects, recovery and opening, against what the machine and other stores can do.
+
+    Each figure is the median of its samples; what it is compared with is measured by turns in the same run.
+
+    \b
+    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage or a medium that is in use.
+    """
+    selection = list(catalog.select(only))
+    if not selection:
+        raise click.UsageError(f"no row matches {only!r}; `gismo bench store --list` names them")
+    if list_rows:
+        for group, wanted in selection:
+            for row in group.rows:
+                if row.name in wanted:
+                    click.echo(f"{row.name} [{row.unit}]  {row.what}")
+        return
+    report = Report()
+    with work_directory() as work:
+        try:
+            medium = choose(store_spec, work, destroy=destroy)
+        except (RefusedError, NativeError) as error:
+            raise click.UsageError(str(error)) from error
+        except MissingLibraryError as error:
+            raise click.ClickException(str(error)) from error
+        about = machine.describe(medium, quick=quick)
+        for part in run(selection, medium, quick=quick, samples=samples):
+            report.results += part.results
+            report.skipped += part.skipped
+            report.failed += part.failed
+    if as_json:
+        click.echo(json.dumps(as_document(about, report), indent=1))
+    else:
+        for line in table.lines(about, report):
+            click.echo(line)
+    if report.failed:
+        sys.exit(1)
+
+
+def as_document(about: dict[str, object], report: Report) -> dict[str, object]:
+    """The JSON form; ``baselines`` holds the samples of all that a row was compared with."""
+    return {
+        "machine": about,
+        "results": [result.as_json() for result in report.results],
+        "skipped": report.skipped,
+        "failed": report.failed,
+        "baselines": {result.row.name: result.baselines for result in report.results if result.baselines},
+    }
+
+
+def choose(store_spec: str | None, work: Path, *, destroy: bool) -> Medium:
+    """Where to measure; refuses what is in use."""
+    library = native()
+    if store_spec is None:
+        return Medium("directory", work, work)
+    kind, path = parse_store(store_spec)
+    if not destroy:
+        refuse_if_used(kind, path, library.probe)
+    return Medium(kind, path, work, keep=kind == "file" and path.exists())

@@ -1,0 +1,111 @@
+"""`gismo` itself: which commands there are, and how every error ends."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import gismo_core
+from gismo_core.cli import exits
+from gismo_core.errors import GismoError
+
+# command: module of this package, loaded only when it is used
+_COMMANDS = {
+    "format": "pool",
+    "info": "pool",
+    "hosts": "pool",
+    "fsck": "check",
+    "ls": "objects",
+    "put": "objects",
+    "get": "objects",
+    "rm": "objects",
+    "top": "top",
+    "doctor": "doctor",
+    "bench": "bench",
+}
+
+
+class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        loaded = importlib.import_module(f"gismo_core.cli.{module}")
+        command: click.Command = getattr(loaded, f"{cmd_name}_command")
+        return command
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"gismo {gismo_core.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=exits.HELP,
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
+def gismo() -> None:
+    """Objects in memory that several hosts share: one copy, no daemon.
+
+    A STORE is file:PATH, dax:PATH, or a bare path (dax for a character device, else file).
+
+    \b
+    gismo format --size 4GiB /dev/shm/pool
+    gismo put /dev/shm/pool FILE          prints a handle
+    gismo get /dev/shm/pool HANDLE
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `gismo`; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            result: Any = gismo.main(args=given, prog_name="gismo", standalone_mode=False)
+            sys.stdout.flush()
+        except click.Abort:
+            return _interrupted()
+        return result if isinstance(result, int) else exits.OK
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        # Whoever read our output has left (`gismo ls | head`); what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        if "--json" in given:
+            _complain_json("Usage", error.format_message())
+        else:
+            error.show()
+        return error.exit_code
+    except (GismoError, OSError) as error:
+        code = exits.code_of(error)
+        if "--json" in given:
+            _complain_json(type(error).__name__, str(error))
+        else:
+            click.echo(f"gismo: {error}", err=True)
+        return code
+
+
+def _interrupted() -> int:
+    click.echo("gismo: interrupted", err=True)
+    return exits.INTERRUPTED
+
+
+def _complain_json(kind: str, message: str) -> None:
+    click.echo(json.dumps({"error": {"type": kind, "message": message}}), err=True)

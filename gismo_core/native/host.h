@@ -1,0 +1,157 @@
+/*
+ * host.h - the state directory: what the processes of ONE host know of each other.
+ *
+ * Ordinary coherent memory (tmpfs) of one machine, so atomics are allowed here and nowhere else. One file `state` mapped
+ * by all; `locks`, whose byte i is OFD-locked by the process with index i for as long as it lives; `pins.<i>.<epoch>`
+ * with the pin counts of one process. All of it but claims and intents can be rebuilt from the medium.
+ *
+ * Why OFD locks and not pids or robust mutexes: a pid (and a futex's TID) means something only inside its PID
+ * namespace, and pods have one each; the kernel drops an OFD lock when the last descriptor goes, whoever looks.
+ */
+#ifndef GISMO_HOST_H
+#define GISMO_HOST_H
+
+#include "format.h"
+#include "gismo.h"
+#include "sites.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HOST_MAGIC 0x314554415453474Dull
+#define HOST_LAYOUT 1u
+#define HOST_PROCESSES 1024u
+#define HOST_MASK_WORDS (HOST_PROCESSES / 64)
+
+enum host_process_state { HOST_PROCESS_FREE = 0, HOST_PROCESS_LIVE = 1, HOST_PROCESS_REAPING = 2 };
+enum host_intent { HOST_INTENT_NONE = 0, HOST_INTENT_PAGES = 1 };
+enum host_unit_state { HOST_UNIT_NONE = 0, HOST_UNIT_OWNED = 1, HOST_UNIT_RETURNING = 2 };
+
+struct host_process {
+    uint64_t word; /* epoch << 8 | enum host_process_state */
+    int64_t pid;
+    uint64_t joined_unix_ns;
+    uint64_t intent_kind; /* sequence << 8 | enum host_intent */
+    uint64_t intent_first; /* page */
+    uint64_t intent_pages;
+    uint64_t puts, gets, deletes, put_bytes, get_bytes;
+    uint32_t kick; /* futex: its thread has something to do */
+    uint32_t chunks;
+    uint64_t pad[4];
+    char command[64];
+    uint64_t pad2[8];
+};
+_Static_assert(sizeof(struct host_process) == 256, "process record size");
+
+/* One per chunk of the whole store. free and deleted are true only while claim is 0, or for its holder. */
+struct host_chunk {
+    uint64_t claim;
+    uint64_t pending; /* slots asked to be deleted; see host_tables.pending_generation */
+    uint64_t free;
+    uint64_t deleted;
+    uint64_t pad[4];
+    uint64_t pinners[HOST_MASK_WORDS]; /* processes that ever pinned here; never cleared */
+    uint64_t pad2[8];
+};
+_Static_assert(sizeof(struct host_chunk) == 256, "chunk control size");
+
+/* An arena or a slot group, and the claim of its register. */
+struct host_unit {
+    uint64_t claim;
+    uint32_t state;
+    uint32_t free_pages;   /* arenas: advisory, as is */
+    uint32_t largest_run;  /* pages: no run in it is longer; UINT32_MAX = not known */
+    uint32_t pad;
+};
+
+struct host_header {
+    uint64_t magic;
+    uint32_t layout;
+    uint32_t lane;
+    uint8_t uuid[16]; /* of this state directory */
+    uint8_t boot_id[16];
+    uint8_t store_uuid[16];
+    uint64_t incarnation;
+    uint64_t bytes;
+    uint64_t join_claim; /* who may change the lane's state */
+    uint64_t leader;     /* claim of the elected process */
+    uint64_t leader_beat;
+    uint64_t reaping; /* how many entries are REAPING: a hint for every operation */
+    uint64_t deputy;
+    uint64_t recovered_processes, recovered_objects;
+    uint64_t epoch;   /* last one given out */
+    uint64_t retired_puts, retired_gets, retired_deletes, retired_put_bytes, retired_get_bytes;
+    uint64_t retire_hint; /* some bit of the retire or outbound bitmaps may be set */
+    uint64_t name_table_slot[FMT_NAME_LEVELS]; /* slot + 1 of each level's table */
+    uint8_t pad[4096 - 256];
+};
+_Static_assert(sizeof(struct host_header) == 4096, "state header size");
+
+/* Where each table lies in the mapping of `state`. Computed from the superblock alone. */
+struct host_tables {
+    struct host_header *header;
+    struct host_process *process;  /* HOST_PROCESSES */
+    struct host_chunk *chunk;      /* chunks */
+    struct host_unit *arena;       /* arenas */
+    struct host_unit *group;       /* groups */
+    uint64_t *lane_claim;          /* max_lanes: claim of each lane's register */
+    uint64_t *ring_send;           /* max_lanes: claim of the sending side to that lane */
+    uint64_t *ring_receive;        /* max_lanes: claim of the receiving side from that lane */
+    uint64_t *page_bits;           /* one bit a page, 1 = taken or not ours; written under the arena's claim */
+    uint64_t *pending_generation;  /* chunks * 64 */
+    uint64_t *asked;               /* max_lanes * chunks: ring position of the last CLEAR + 1 */
+    uint64_t *free_chunks;         /* bitmap: kind NONE, in a group of ours */
+    uint64_t *partial;             /* (FMT_CLASSES + 1) bitmaps: unclaimed, has a free slot */
+    uint64_t *retire;              /* bitmap: has deleted or pending slots */
+    uint64_t *outbound;            /* bitmap: has pending slots for another lane */
+    uint32_t *name_owner[FMT_NAME_LEVELS];
+    uint64_t words; /* of a chunk bitmap */
+    uint64_t pages;
+    uint64_t page_words;
+    uint64_t bytes; /* of the mapping */
+};
+void host_layout(const struct fmt_superblock *sb, void *base, struct host_tables *out);
+
+/* Changes of the state directory are crash sites, too. */
+#define loc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define loc_store(p, v) (GISMO_SITE(LOCAL), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
+#define loc_or(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST))
+#define loc_and(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
+#define loc_add(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
+#define loc_sub(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST))
+#define loc_cas(p, expected, v)                                                                                        \
+    (GISMO_SITE(LOCAL), __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
+
+struct gismo_store;
+
+/* Finds or makes the directory of this store; fills state_path. Names and modes as FORMAT.md says. */
+int host_open_directory(struct gismo_store *s, const char *wanted);
+/* Maps `state` if it is there and of this boot; GISMO_ENOTFOUND if it has to be made. */
+int host_attach(struct gismo_store *s);
+/* Makes `state` for this lane (tables rebuilt by the caller's fill), links it into place, attaches. */
+int host_create(struct gismo_store *s, uint32_t lane, uint64_t incarnation, const uint8_t uuid[16],
+                int (*fill)(struct gismo_store *s));
+int host_register(struct gismo_store *s);
+void host_unregister(struct gismo_store *s);
+void host_detach(struct gismo_store *s);
+
+/* 1 = the process with this index and epoch may still run; 0 = proven dead (its lock is free, or it is another epoch). */
+int host_alive(struct gismo_store *s, uint32_t index, uint64_t epoch);
+static inline uint64_t host_claim_word(uint32_t index, uint64_t epoch) { return epoch << 16 | (index + 1); }
+static inline uint32_t host_claim_index(uint64_t claim) { return (uint32_t)(claim & 0xffff) - 1; }
+static inline uint64_t host_claim_epoch(uint64_t claim) { return claim >> 16; }
+/* Take a claim that is free or held by the dead. 1 = ours (also if it was ours before). Never waits. The caller holds the
+ * process's lock, for a claim names a process, not a thread. */
+int host_claim(struct gismo_store *s, uint64_t *claim);
+void host_unclaim(struct gismo_store *s, uint64_t *claim);
+
+/* Pins of slot held by the living processes of this host. */
+uint64_t host_pins(struct gismo_store *s, uint32_t slot);
+/* Which of these slots of a chunk some living process of this host pins: P5.3. */
+uint64_t host_pinned_mask(struct gismo_store *s, uint32_t chunk, uint64_t slots);
+uint64_t host_process_pins(struct gismo_store *s, uint32_t index, uint64_t epoch); /* objects it pins */
+/* Void the records of a dead process, once its chunks and intent are done. */
+void host_bury(struct gismo_store *s, uint32_t index, uint64_t epoch);
+void host_read_boot_id(uint8_t out[16]);
+
+#endif

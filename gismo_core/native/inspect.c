@@ -1,0 +1,267 @@
+/*
+ * inspect.c - looking at a store: objects, hosts, processes, totals. Changes nothing, and believes nothing it reads.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+static uint32_t owner_lane(struct gismo_store *s, uint32_t chunk) {
+    uint64_t hint = prim_load64(&s->chunk_headers[chunk].lane_plus_1);
+    return hint == 0 || hint > s->sb.max_lanes ? FMT_MAX_LANES : (uint32_t)hint - 1;
+}
+
+static uint64_t pinned_lanes(struct gismo_store *s, uint32_t slot) {
+    uint64_t lanes = 0;
+    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
+        if (prim_load8(s->pins + (lane * s->chunks + slot / FMT_CHUNK_SLOTS) * FMT_LINE + slot % FMT_CHUNK_SLOTS))
+            lanes |= 1ull << lane;
+    return lanes;
+}
+
+static uint64_t occupied(const struct fmt_chunk *h, const struct fmt_slot *slot) {
+    if ((h->word & 0xff) == FMT_CHUNK_SMALL)
+        return h->word >> 32;
+    uint64_t bytes = (slot_extent_bytes(slot) + FMT_PAGE - 1) / FMT_PAGE * FMT_PAGE;
+    return bytes ? bytes : FMT_PAGE;
+}
+
+static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) {
+    for (uint64_t slot = *cursor; slot < s->slots; slot++) {
+        uint32_t chunk = (uint32_t)(slot / FMT_CHUNK_SLOTS);
+        if (slot % FMT_CHUNK_SLOTS == 0 && (prim_load64(&s->chunk_headers[chunk].word) & 0xff) == FMT_CHUNK_NONE) {
+            slot += FMT_CHUNK_SLOTS - 1;
+            continue;
+        }
+        struct fmt_slot *record = &s->slot[slot];
+        prim_refresh(s->software, record, sizeof *record);
+        uint64_t word = prim_load64(&record->word);
+        if (FMT_STATE(word) == GISMO_FREE || FMT_STATE(word) > GISMO_DELETED)
+            continue;
+        struct fmt_slot copy = *record;
+        struct fmt_chunk header;
+        if (prim_load64(&record->word) != word || (copy.flags & FMT_SLOT_INTERNAL) || !slot_extent_ok(s, &copy) ||
+            !chunk_header_read(s, chunk, &header))
+            continue; /* changing under us, a table of the store, or damaged: fsck looks at those */
+        memset(out, 0, sizeof *out);
+        memcpy(out->handle.store_uuid, s->sb.uuid, 16);
+        out->handle.generation = FMT_GENERATION(word);
+        out->handle.offset = copy.offset;
+        out->handle.length = copy.length;
+        out->handle.slot = (uint32_t)slot;
+        out->handle.lane = copy.creator_lane;
+        out->tag = copy.tag;
+        out->created_unix_ns = copy.created_unix_ns;
+        out->extent_bytes = occupied(&header, &copy);
+        out->state = FMT_STATE(word);
+        out->payload_crc = copy.payload_crc;
+        out->has_crc = copy.flags & FMT_SLOT_HAS_CRC;
+        out->creator = copy.creator;
+        out->owner_lane = owner_lane(s, chunk);
+        out->buffers = copy.buffers;
+        out->pinned_lanes = pinned_lanes(s, (uint32_t)slot);
+        if (s->state_mapping) {
+            store_lock(s);
+            out->pins_here = (uint32_t)host_pins(s, (uint32_t)slot);
+            store_unlock(s);
+            if (out->pins_here)
+                out->pinned_lanes |= 1ull << s->lane;
+            /* Deleted as far as this host is concerned, though its owner has not heard of it. */
+            if (out->state == GISMO_SEALED && loc_load(&s->host.chunk[chunk].pending) >> (slot % FMT_CHUNK_SLOTS) & 1 &&
+                loc_load(&s->host.pending_generation[slot]) >= out->handle.generation)
+                out->state = GISMO_DELETED;
+        }
+        if (copy.name_bytes && out->state == GISMO_SEALED) {
+            uint64_t at = copy.offset + slot_extent_bytes(&copy) - copy.name_bytes;
+            prim_refresh(s->software, s->base + at, copy.name_bytes);
+            memcpy(out->name, s->base + at, copy.name_bytes);
+            out->name_bytes = copy.name_bytes;
+            if (prim_load64(&record->word) != word)
+                continue;
+        }
+        *cursor = slot + 1;
+        return GISMO_OK;
+    }
+    *cursor = s->slots;
+    return GISMO_ENOTFOUND;
+}
+
+static int enter_to_look(struct gismo_store *s) {
+    if (s && s->read_only && !s->closed)
+        return GISMO_OK;
+    return store_enter(s);
+}
+
+int gismo_next(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) {
+    int status = enter_to_look(s);
+    return status ? status : GUARDED(s, next_object(s, cursor, out));
+}
+
+static int stats(struct gismo_store *s, gismo_stats *out) {
+    memset(out, 0, sizeof *out);
+    out->data_bytes = s->sb.data_bytes;
+    for (uint32_t c = 0; c < s->chunks; c++) {
+        if ((prim_load64(&s->chunk_headers[c].word) & 0xff) == FMT_CHUNK_NONE)
+            continue;
+        struct fmt_chunk header;
+        if (!chunk_header_read(s, c, &header))
+            continue;
+        for (uint32_t i = 0, cells = header.word >> 16 & 0xff; i < cells; i++) {
+            struct fmt_slot *record = &s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
+            uint32_t state = FMT_STATE(prim_load64(&record->word));
+            if (state == GISMO_FREE)
+                continue;
+            struct fmt_slot copy = *record;
+            if (!slot_extent_ok(s, &copy))
+                continue;
+            out->used_bytes += occupied(&header, &copy);
+            if (copy.flags & FMT_SLOT_INTERNAL)
+                continue;
+            out->sealed_objects += state == GISMO_SEALED;
+            out->writing_objects += state == GISMO_WRITING;
+            out->deleted_objects += state == GISMO_DELETED;
+        }
+    }
+    if (s->read_only)
+        return GISMO_OK;
+    store_lock(s);
+    while (recover_find_dead(s) > 0 && recover_step(s))
+        ;
+    uint64_t pages, largest;
+    page_free_stats(s, &pages, &largest);
+    out->free_bytes = pages * FMT_PAGE;
+    out->largest_free_bytes = largest * FMT_PAGE;
+    out->free_objects = chunk_free_slots(s);
+    store_unlock(s);
+    struct host_header *h = s->host.header;
+    out->puts = loc_load(&h->retired_puts);
+    out->gets = loc_load(&h->retired_gets);
+    out->deletes = loc_load(&h->retired_deletes);
+    out->put_bytes = loc_load(&h->retired_put_bytes);
+    out->get_bytes = loc_load(&h->retired_get_bytes);
+    for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
+        struct host_process *p = &s->host.process[i];
+        if ((loc_load(&p->word) & 0xff) != HOST_PROCESS_LIVE)
+            continue;
+        out->processes++;
+        out->puts += loc_load(&p->puts);
+        out->gets += loc_load(&p->gets);
+        out->deletes += loc_load(&p->deletes);
+        out->put_bytes += loc_load(&p->put_bytes);
+        out->get_bytes += loc_load(&p->get_bytes);
+    }
+    out->pins_here = atomic_load(&s->views) - 1;
+    out->recovered_processes = loc_load(&h->recovered_processes);
+    out->recovered_objects = loc_load(&h->recovered_objects);
+    out->lane = s->lane;
+    for (uint32_t a = 0; a < s->sb.arenas; a++)
+        out->arenas_owned += unit_is_mine(s, AGREE_ARENA, a);
+    for (uint32_t g = 0; g < s->sb.groups; g++)
+        out->groups_owned += unit_is_mine(s, AGREE_GROUP, g);
+    return GISMO_OK;
+}
+
+int gismo_get_stats(struct gismo_store *s, gismo_stats *out) {
+    int status = enter_to_look(s);
+    return status ? status : GUARDED(s, stats(s, out));
+}
+
+static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *out) {
+    memset(out, 0, sizeof *out);
+    struct fmt_lane *lane = &s->lanes[host_id];
+    uint64_t word = lane_state_word(s, host_id);
+    prim_refresh(s->software, lane, sizeof *lane);
+    out->host_id = host_id;
+    out->state = FMT_STATE(word);
+    out->incarnation = FMT_GENERATION(word);
+    out->heartbeat = prim_load64(&lane->heartbeat);
+    out->heartbeat_unix_ns = prim_load64(&lane->heartbeat_unix_ns);
+    out->joined_unix_ns = prim_load64(&lane->joined_unix_ns);
+    memcpy(out->boot_id, lane->boot_id, 16);
+    memcpy(out->state_dir_uuid, lane->state_dir_uuid, 16);
+    out->is_self = !s->read_only && host_id == s->lane;
+    for (uint32_t w = 0; w < FMT_MAX_ARENAS / 64; w++)
+        out->arenas += (uint32_t)__builtin_popcountll(prim_load64(&lane->arena_map[w]));
+    for (uint32_t w = 0; w < FMT_MAX_GROUPS / 64; w++)
+        out->groups += (uint32_t)__builtin_popcountll(prim_load64(&lane->group_map[w]));
+    for (uint32_t c = 0; c < s->chunks; c++) {
+        struct fmt_chunk header;
+        if ((prim_load64(&s->chunk_headers[c].word) & 0xff) == FMT_CHUNK_NONE || owner_lane(s, c) != host_id ||
+            !chunk_header_read(s, c, &header))
+            continue;
+        for (uint32_t i = 0, cells = header.word >> 16 & 0xff; i < cells; i++) {
+            struct fmt_slot copy = s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
+            if (FMT_STATE(copy.word) == GISMO_FREE || !slot_extent_ok(s, &copy))
+                continue;
+            out->used_bytes += occupied(&header, &copy);
+            out->objects += FMT_STATE(copy.word) == GISMO_SEALED && !(copy.flags & FMT_SLOT_INTERNAL);
+        }
+    }
+    return GISMO_OK;
+}
+
+int gismo_host(struct gismo_store *s, uint32_t host_id, gismo_host_info *out) {
+    int status = enter_to_look(s);
+    if (status)
+        return status;
+    return host_id >= s->sb.max_lanes ? GISMO_ENOTFOUND : GUARDED(s, host_info(s, host_id, out));
+}
+
+int gismo_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *out) {
+    int status = store_enter(s);
+    if (status)
+        return status;
+    for (uint32_t i = *cursor; i < HOST_PROCESSES; i++) {
+        struct host_process *p = &s->host.process[i];
+        uint64_t word = loc_load(&p->word);
+        if ((word & 0xff) == HOST_PROCESS_FREE)
+            continue;
+        memset(out, 0, sizeof *out);
+        out->index = i;
+        out->epoch = word >> 8;
+        out->is_self = i == s->index && out->epoch == s->epoch;
+        out->pid = p->pid;
+        out->joined_unix_ns = p->joined_unix_ns;
+        out->puts = loc_load(&p->puts);
+        out->gets = loc_load(&p->gets);
+        out->deletes = loc_load(&p->deletes);
+        out->put_bytes = loc_load(&p->put_bytes);
+        out->get_bytes = loc_load(&p->get_bytes);
+        memcpy(out->command, p->command, sizeof out->command);
+        out->command[sizeof out->command - 1] = 0;
+        store_lock(s);
+        out->alive = (uint32_t)host_alive(s, i, out->epoch);
+        uint64_t claim = host_claim_word(i, out->epoch);
+        for (uint32_t c = 0; c < s->chunks; c++) {
+            if (loc_load(&s->host.chunk[c].claim) != claim)
+                continue;
+            out->chunks++;
+            for (uint32_t k = 0; k < FMT_CHUNK_SLOTS; k++)
+                out->writing +=
+                    FMT_STATE(prim_load64(&s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + k].word)) == GISMO_WRITING;
+        }
+        out->pins = host_process_pins(s, i, out->epoch);
+        store_unlock(s);
+        *cursor = i + 1;
+        return GISMO_OK;
+    }
+    *cursor = HOST_PROCESSES;
+    return GISMO_ENOTFOUND;
+}
+
+int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
+    int status = store_enter(s);
+    if (status)
+        return status;
+    if (host_id >= s->sb.max_lanes)
+        return fail(GISMO_EINVAL, "host id %u is out of range: this store has room for hosts 0..%u", host_id,
+                    s->sb.max_lanes - 1);
+    if (host_id == s->lane)
+        return fail(GISMO_EINVAL, "a host cannot evict itself: close the store in all its processes instead");
+    uint32_t state = FMT_STATE(lane_state_word(s, host_id));
+    if (state == GISMO_LANE_FREE)
+        return fail(GISMO_ENOTFOUND, "there is no host %u", host_id);
+    (void)confirmed_off;
+    return fail(
+        GISMO_EUNSUPPORTED,
+        "this version cannot evict a host: its objects stay readable, its bytes are not reused until it comes back");
+}

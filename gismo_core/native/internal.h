@@ -1,0 +1,262 @@
+/*
+ * internal.h - one open store in one process, and what the core's files offer each other.
+ *
+ * Locking: `lock` is the process's own (futex) lock. It guards the allocator caches (struct local_chunk, open_chunk), and nothing
+ * that another process would ever wait for. get, release and seal take it only when they meet work.
+ * Functions named *_locked are called with it held.
+ */
+#ifndef GISMO_INTERNAL_H
+#define GISMO_INTERNAL_H
+
+#include "format.h"
+#include "gismo.h"
+#include "guard.h"
+#include "host.h"
+#include "prim.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define NO_CHUNK UINT32_MAX
+
+/* What this process knows of a chunk that it has claimed. The masks are of slots. */
+struct local_chunk {
+    uint64_t free;
+    uint64_t deleted;
+    uint64_t writing;     /* cleared by seal without the lock: atomic */
+    uint8_t mine;         /* claimed by this process */
+    uint8_t open;         /* it is open_chunk[size_class] */
+    uint8_t size_class;
+    uint8_t cells;
+    uint32_t cell_bytes;
+    uint64_t base;
+    uint64_t retry_unix_ns; /* retire: not before, after pins were met */
+};
+
+struct gismo_store {
+    /* the medium */
+    uint8_t *base; /* mapping of the whole store, PROT_READ but for metadata and own arenas */
+    uint64_t mapped_bytes;
+    int fd;
+    int is_dax;
+    int read_only;
+    int software;
+    uint64_t chunks, slots;
+    struct fmt_superblock sb;
+    struct fmt_lane *lanes;
+    struct fmt_register_line *registers;
+    struct fmt_chunk *chunk_headers;
+    struct fmt_slot *slot;
+    uint8_t *pins;
+    struct fmt_ring *rings;
+    char path[4096];
+
+    /* this host and process */
+    struct host_tables host;
+    void *state_mapping;
+    int state_dir_fd;
+    int lock_fd;  /* our OFD lock */
+    int probe_fd; /* looks at those of others */
+    char state_path[4096];
+    uint32_t lane;
+    uint64_t incarnation;
+    uint32_t index; /* of this process */
+    uint64_t epoch;
+    uint64_t claim; /* our claim word */
+    uint32_t *pin_counts; /* own pins file: one count a slot, then the bitmap of claimed chunks */
+    uint64_t *claimed;    /* that bitmap */
+    uint64_t pins_bytes;
+    struct {
+        uint64_t epoch;
+        uint32_t *counts;
+    } peer[HOST_PROCESSES];
+
+    /* allocator caches, under lock */
+    uint32_t lock;
+    uint32_t lock_owner; /* tid, to find out that a fault left it held */
+    struct local_chunk *local;
+    uint32_t open_chunk[FMT_CLASSES + 1];
+    uint64_t writable_arenas[FMT_MAX_ARENAS / 64];
+    uint32_t large_rover;
+
+    atomic_int failed;  /* a GISMO_E* code: the medium failed while we held the lock */
+    atomic_int closed;
+    atomic_uint_fast64_t views; /* pins of this process */
+    atomic_uint_fast64_t writes; /* unsealed objects of this process */
+
+    /* the background thread */
+    uint32_t wake; /* futex, own process (others use host.process[].kick) */
+    atomic_int thread_state;
+    int no_thread;
+    int inotify_fd;
+    int64_t mode; /* permission bits of state files */
+    struct gismo_store *next_open; /* list for fork handlers */
+    void *fork_spare;              /* registration prepared for the child */
+    uint64_t peer_heartbeat_seen;
+};
+
+/* error.c: every failure goes through here, so that each has a message that says what to do. */
+int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int fail_errno(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void fail_detail(uint64_t asked, uint64_t free_bytes, uint64_t largest, uint64_t free_objects);
+
+/* Clocks. coarse: a few ns, 1-4 ms resolution, enough for creation times. */
+static inline uint64_t now_coarse_unix_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+static inline uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+void sleep_ns(uint64_t ns);
+
+/* lock.c: a futex lock of one process; remade by fork in the child. */
+void store_lock(struct gismo_store *s);
+void store_unlock(struct gismo_store *s);
+int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
+void futex_wake(uint32_t *word, int shared);
+
+/* medium.c */
+int medium_open(struct gismo_store *s, const char *path, int read_only);
+int medium_parse(const char *path, const char **bare, int *kind); /* kind: 0 unknown, 1 file, 2 dax */
+int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int *is_dax);
+int medium_map(struct gismo_store *s);
+void medium_unmap(struct gismo_store *s);
+int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD lock on one byte of the medium */
+void medium_unlock(int fd, int64_t byte);
+int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
+#define MEDIUM_LOCK_JOIN 0
+#define MEDIUM_LOCK_USE 1
+
+/* agree.c: protocol R */
+enum agree_unit { AGREE_ARENA, AGREE_GROUP, AGREE_LANE };
+uint32_t agree_register_of(const struct gismo_store *s, enum agree_unit kind, uint32_t index);
+/* decide(old, ctx, &new): 1 = propose new (may equal old), 0 = refuse. Result: GISMO_OK and *agreed, GISMO_EBUSY if refused. */
+typedef int (*agree_decide)(uint64_t old_value, void *ctx, uint64_t *new_value);
+int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void *ctx, uint64_t *agreed);
+uint64_t agree_peek(struct gismo_store *s, uint32_t reg); /* last accepted value seen; may be in flux */
+static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0xff); } /* lane + 1 */
+
+/* lane.c: P9 */
+int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id);
+void lane_leave(struct gismo_store *s);
+uint64_t lane_state_word(struct gismo_store *s, uint32_t lane);
+void lane_heartbeat(struct gismo_store *s);
+
+/* unit.c: P7, leasing of arenas and slot groups */
+int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);
+int unit_lease_some(struct gismo_store *s, enum agree_unit kind, int from_top); /* GISMO_EFULL: none to be had */
+int unit_return_empty_arenas(struct gismo_store *s);
+bool unit_leasable(struct gismo_store *s, enum agree_unit kind, uint32_t index, const uint64_t *leased);
+bool unit_is_mine(struct gismo_store *s, enum agree_unit kind, uint32_t index);
+void unit_leased_map(struct gismo_store *s, enum agree_unit kind, uint64_t *map); /* OR of all lanes' maps */
+void unit_publish_maps(struct gismo_store *s);
+static inline uint64_t arena_pages(const struct gismo_store *s) { return 1ull << (s->sb.arena_shift - FMT_PAGE_SHIFT); }
+
+/*
+ * page.c: P6. Runs of pages of the data area, by page number. The bits of an arena are changed only under its claim.
+ * take: finds a run, writes the intent, sets the bits. The caller then writes the slot or header that names it and calls
+ * page_intent_done. give: page_give_begin claims the arenas (0 = busy, later) and writes the intent; the caller stores the
+ * FREE or NONE word; page_give_end clears the bits.
+ */
+int page_take_locked(struct gismo_store *s, uint64_t pages, int from_top, uint64_t *first);
+void page_intent_done(struct gismo_store *s);
+int page_give_begin(struct gismo_store *s, uint64_t first, uint64_t pages);
+void page_give_end(struct gismo_store *s, uint64_t first, uint64_t pages);
+void page_mark(struct gismo_store *s, uint64_t first, uint64_t pages); /* rebuild: alone, no claims */
+void page_recount(struct gismo_store *s, uint32_t arena);
+void page_free_stats(struct gismo_store *s, uint64_t *free_pages, uint64_t *largest_pages);
+int arena_claim(struct gismo_store *s, uint32_t arena); /* settles what a dead claimer left; 0 = busy */
+/* Pages of the range that are taken but that nobody has, of arenas claimed one by one: given back. Returns how many. */
+uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int repair);
+int page_ensure_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+
+/* chunk.c: chunks and slots */
+int chunk_slot_locked(struct gismo_store *s, uint32_t size_class, uint32_t *slot); /* a FREE slot, taken in the masks */
+int chunk_claim_locked(struct gismo_store *s, uint32_t chunk); /* 1 = claimed now or before; masks loaded */
+void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk);
+void chunk_settle_locked(struct gismo_store *s, uint32_t chunk); /* retire, free it if empty, unclaim unless needed */
+uint64_t chunk_retire_locked(struct gismo_store *s, uint32_t chunk); /* returns mask freed */
+int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
+void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */
+void chunk_close_all_locked(struct gismo_store *s);
+void chunk_masks_from_slots(struct gismo_store *s, uint32_t chunk, uint64_t *free_out, uint64_t *deleted_out,
+                            uint64_t *writing_out);
+void chunk_recover_locked(struct gismo_store *s, uint32_t chunk); /* claimed from the dead: free what is WRITING */
+int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generation);
+int chunk_request_delete(struct gismo_store *s, uint32_t slot, uint64_t generation, bool foreign);
+uint64_t chunk_free_slots(struct gismo_store *s);
+int chunk_rebuild(struct gismo_store *s); /* tables of a new state directory from headers and slots */
+bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out); /* range-checked */
+bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot);
+uint64_t slot_extent_bytes(const struct fmt_slot *slot); /* payload + trailer */
+static inline bool bit_get(const uint64_t *map, uint64_t i) { return loc_load(&map[i / 64]) >> (i % 64) & 1; }
+void bit_set(uint64_t *map, uint64_t i);
+void bit_clear(uint64_t *map, uint64_t i);
+
+/* ring.c */
+/* GISMO_EBUSY: full, or another process is at it. *asked (may be NULL) := position + 1 before the message can be seen. */
+int ring_send(struct gismo_store *s, uint32_t to, uint32_t op, uint32_t what, uint64_t value, uint64_t *asked);
+uint64_t ring_head(struct gismo_store *s, uint32_t to); /* of the ring from us to that lane */
+int ring_receive_all(struct gismo_store *s);
+int ring_send_outbound(struct gismo_store *s);
+static inline uint32_t chunk_group(const struct gismo_store *s, uint32_t chunk) { return chunk / s->sb.group_chunks; }
+
+/* name.c */
+int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes);
+void name_remove(struct gismo_store *s, uint32_t slot);
+int name_lookup(struct gismo_store *s, const void *name, uint32_t bytes, gismo_handle *out);
+void name_rebuild(struct gismo_store *s);
+
+/* recover.c: P8 */
+int recover_find_dead(struct gismo_store *s); /* marks dead processes REAPING; returns how many are to do */
+int recover_step(struct gismo_store *s); /* at most one chunk; returns 1 if it did something */
+void recover_all(struct gismo_store *s);
+
+/* thread.c */
+int thread_start(struct gismo_store *s);
+void thread_stop(struct gismo_store *s);
+void thread_kick(struct gismo_store *s);
+void thread_kick_process(struct gismo_store *s, uint32_t index);
+int thread_tick(struct gismo_store *s, int leader);
+void fork_watch(struct gismo_store *s);
+void fork_forget(struct gismo_store *s);
+
+/* object.c: P1 and P2. flags: enum fmt_slot_flags. */
+int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_create_options *options, uint32_t flags,
+                        gismo_object *out);
+int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, uint32_t payload_crc, bool locked);
+void object_abort_locked(struct gismo_store *s, uint32_t slot);
+
+/* store.c: what every call begins with. 0, or why it cannot be. */
+int store_enter(struct gismo_store *s);
+void store_release_host(struct gismo_store *s); /* leave lane and registration, unmap: no pins are left */
+
+/* Runs a call with SIGBUS turned into GISMO_EMEDIA. */
+int media_failed(struct gismo_store *s);
+#define GUARDED(store, call)                                                                                           \
+    __extension__({                                                                                                    \
+        struct gismo_guard guard_;                                                                                     \
+        int result_;                                                                                                   \
+        if (GUARD_TRY(guard_)) {                                                                                       \
+            result_ = (call);                                                                                          \
+            GUARD_END(guard_);                                                                                         \
+        } else {                                                                                                       \
+            result_ = media_failed(store);                                                                             \
+        }                                                                                                              \
+        result_;                                                                                                       \
+    })
+
+#define STATE_FREE GISMO_FREE
+#define CLAIM_MINE(s, c) (loc_load(&(s)->host.chunk[c].claim) == (s)->claim)
+
+#endif

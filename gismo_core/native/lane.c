@@ -1,0 +1,253 @@
+/*
+ * lane.c - how a host gets its lane, keeps it and leaves it: P9 of FORMAT.md.
+ *
+ * A lane is chosen under a lock on the medium's file, which orders the joiners of one kernel. Between machines the identity is
+ * written, 200 ms pass, and it must still be there: that finds two machines that took one lane at the same time, as long
+ * as stores become visible within that time; GISMO_HOST_ID, set by whoever runs the cluster, makes it certain.
+ */
+#include "internal.h"
+
+#include "crc32c.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define JOIN_WAIT_NS 10000000000ull
+#define SETTLE_NS 200000000ull
+#define SILENCE_NS 3000000000ull
+
+uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
+    prim_refresh(s->software, &s->lanes[lane], FMT_LINE);
+    return prim_load64(&s->lanes[lane].state_word);
+}
+
+void lane_heartbeat(struct gismo_store *s) {
+    struct fmt_lane *lane = &s->lanes[s->lane];
+    prim_store64(&lane->heartbeat_unix_ns, now_coarse_unix_ns());
+    prim_store64(&lane->heartbeat, prim_load64(&lane->heartbeat) + 1);
+    prim_publish(s->software, &lane->heartbeat, FMT_LINE);
+}
+
+static void set_state(struct gismo_store *s, uint64_t incarnation, uint32_t state) {
+    prim_store64(&s->lanes[s->lane].state_word, FMT_WORD(incarnation, state));
+    prim_flush(s->software, &s->lanes[s->lane], FMT_LINE);
+    prim_fence_full();
+}
+
+static void write_identity(struct gismo_store *s, const uint8_t boot[16], const uint8_t uuid[16]) {
+    struct fmt_lane *lane = &s->lanes[s->lane];
+    struct fmt_lane copy;
+    memset(&copy, 0, sizeof copy);
+    memcpy(copy.boot_id, boot, 16);
+    memcpy(copy.state_dir_uuid, uuid, 16);
+    copy.joined_unix_ns = now_coarse_unix_ns();
+    copy.crc = crc32c(0, (const uint8_t *)&copy + 8, 40);
+    uint64_t words[8];
+    memcpy(words, &copy, sizeof words);
+    uint64_t *to = &lane->state_word;
+    for (int i = 1; i < 8; i++)
+        prim_store64(&to[i], words[i]);
+    prim_flush(s->software, lane, FMT_LINE);
+    prim_fence_full();
+}
+
+static int is_identity(struct gismo_store *s, uint32_t lane, const uint8_t boot[16], const uint8_t uuid[16]) {
+    prim_refresh(s->software, &s->lanes[lane], FMT_LINE);
+    return memcmp(s->lanes[lane].boot_id, boot, 16) == 0 &&
+           (uuid == NULL || memcmp(s->lanes[lane].state_dir_uuid, uuid, 16) == 0);
+}
+
+static int next_incarnation(uint64_t old_value, void *ctx, uint64_t *new_value) {
+    uint64_t *at_least = ctx;
+    uint64_t incarnation = old_value > *at_least ? old_value : *at_least;
+    *new_value = incarnation + 1;
+    return 1;
+}
+
+/* A forced host id whose lane is ACTIVE under another boot: rebooted, or another machine with the same number? */
+static int is_silent(struct gismo_store *s, uint32_t lane) {
+    prim_refresh(s->software, &s->lanes[lane].heartbeat, FMT_LINE);
+    uint64_t seen = prim_load64(&s->lanes[lane].heartbeat), end = now_ns() + SILENCE_NS;
+    while (now_ns() < end) {
+        sleep_ns(50000000);
+        prim_refresh(s->software, &s->lanes[lane].heartbeat, FMT_LINE);
+        if (prim_load64(&s->lanes[lane].heartbeat) != seen)
+            return 0;
+    }
+    return 1;
+}
+
+static int choose(struct gismo_store *s, int32_t host_id, const uint8_t boot[16]) {
+    if (host_id >= 0) {
+        if ((uint32_t)host_id >= s->sb.max_lanes)
+            return fail(GISMO_EINVAL, "host id %d is out of range: this store has room for hosts 0..%u", host_id,
+                        s->sb.max_lanes - 1);
+        uint32_t state = FMT_STATE(lane_state_word(s, (uint32_t)host_id));
+        if (state == GISMO_LANE_FREE || state == GISMO_LANE_QUIET || state == GISMO_LANE_RELEASED)
+            return host_id;
+        if (state == GISMO_LANE_ACTIVE && !is_identity(s, (uint32_t)host_id, boot, NULL) &&
+            is_silent(s, (uint32_t)host_id))
+            return host_id;
+        return fail(state == GISMO_LANE_FENCED ? GISMO_EFENCED : GISMO_EHOSTINUSE,
+                    "host id %d belongs to another living host, or to one on this machine whose state directory was "
+                    "removed while it was "
+                    "in use: choose another GISMO_HOST_ID, or the same GISMO_STATE_DIR for all processes of one host",
+                    host_id);
+    }
+    int free_lane = -1, quiet_lane = -1;
+    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++) {
+        uint32_t state = FMT_STATE(lane_state_word(s, lane));
+        if (state == GISMO_LANE_QUIET && is_identity(s, lane, boot, NULL))
+            return (int)
+                lane; /* left in order on this machine, its state directory is gone or another's: take its room over */
+        if ((state == GISMO_LANE_FREE || state == GISMO_LANE_RELEASED) && free_lane < 0)
+            free_lane = (int)lane;
+        if (state == GISMO_LANE_QUIET && quiet_lane < 0)
+            quiet_lane = (int)lane;
+    }
+    if (free_lane >= 0)
+        return free_lane;
+    if (quiet_lane >= 0)
+        return quiet_lane;
+    return fail(GISMO_EFULL,
+                "all %u host ids of the store are taken: `gismo hosts` shows by whom; format with a larger --max-hosts",
+                s->sb.max_lanes);
+}
+
+static int fill_state(struct gismo_store *s) { return GUARDED(s, chunk_rebuild(s)); }
+
+static int join_new(struct gismo_store *s, int32_t host_id) {
+    uint8_t boot[16], uuid[16];
+    host_read_boot_id(boot);
+    int random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (random < 0 || read(random, uuid, 16) != 16) {
+        if (random >= 0)
+            close(random);
+        return fail_errno(GISMO_ESYS, "cannot read /dev/urandom");
+    }
+    close(random);
+    int chosen = choose(s, host_id, boot);
+    if (chosen < 0)
+        return chosen;
+    s->lane = (uint32_t)chosen;
+    uint64_t old = lane_state_word(s, s->lane), incarnation;
+    uint64_t at_least = FMT_GENERATION(old);
+    int status = agree_change(s, agree_register_of(s, AGREE_LANE, s->lane), next_incarnation, &at_least, &incarnation);
+    if (status)
+        return status;
+    /* The state stays what it was (not ACTIVE) until the state directory is there: a joiner that dies leaves a lane to take. */
+    set_state(s, incarnation, FMT_STATE(old) == GISMO_LANE_FREE ? GISMO_LANE_FREE : GISMO_LANE_QUIET);
+    write_identity(s, boot, uuid);
+    if (s->is_dax) {
+        sleep_ns(SETTLE_NS);
+        if (!is_identity(s, s->lane, boot, uuid))
+            return fail(GISMO_EHOSTINUSE,
+                        "another host took host id %u at the same moment: set GISMO_HOST_ID on each host", s->lane);
+    }
+    return host_create(s, s->lane, incarnation, uuid, fill_state);
+}
+
+/* Is the state directory we found still the lane's? If another took the lane since, it was QUIET: then ours is void. */
+static int check_identity(struct gismo_store *s) {
+    uint64_t word = lane_state_word(s, s->lane);
+    if (is_identity(s, s->lane, s->host.header->boot_id, s->host.header->uuid) &&
+        FMT_GENERATION(word) == s->incarnation)
+        return FMT_STATE(word) == GISMO_LANE_FENCED
+                   ? fail(GISMO_EFENCED, "this host (id %u) was fenced: stop its processes and open again", s->lane)
+                   : GISMO_OK;
+    for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
+        uint64_t p = loc_load(&s->host.process[i].word);
+        if ((p & 0xff) == HOST_PROCESS_LIVE && host_alive(s, i, p >> 8))
+            return fail(GISMO_EFENCED,
+                        "host id %u was given to another host while processes of this one still run: stop them, then "
+                        "open again",
+                        s->lane);
+    }
+    return GISMO_ENOTFOUND;
+}
+
+static int activate(struct gismo_store *s) {
+    uint64_t end = now_ns() + JOIN_WAIT_NS;
+    while (!host_claim(s, &s->host.header->join_claim)) {
+        if (now_ns() > end)
+            return fail(
+                GISMO_EBUSY,
+                "another process of this host has been joining or leaving for 10 s: it may be stopped (SIGSTOP)");
+        sleep_ns(200000);
+    }
+    uint64_t word = lane_state_word(s, s->lane);
+    if (FMT_STATE(word) != GISMO_LANE_ACTIVE)
+        set_state(s, s->incarnation, GISMO_LANE_ACTIVE);
+    host_unclaim(s, &s->host.header->join_claim);
+    return GISMO_OK;
+}
+
+int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
+    int status = host_open_directory(s, state_dir);
+    if (status)
+        return status;
+    for (int attempt = 0; attempt < 8; attempt++) {
+        status = host_attach(s);
+        if (status == GISMO_OK) {
+            if (host_id >= 0 && (uint32_t)host_id != s->lane)
+                return fail(
+                    GISMO_EHOSTINUSE,
+                    "the state directory %s belongs to host id %u, not %d: use another GISMO_STATE_DIR for another "
+                    "host",
+                    s->state_path, s->lane, host_id);
+            status = check_identity(s);
+            if (status == GISMO_ENOTFOUND) {
+                int keep = dup(s->state_dir_fd);
+                unlinkat(s->state_dir_fd, "state", 0);
+                host_detach(s);
+                s->state_dir_fd = keep;
+                continue;
+            }
+            if (status == GISMO_OK)
+                status = host_register(s);
+            return status == GISMO_OK ? activate(s) : status;
+        }
+        if (status != GISMO_ENOTFOUND)
+            return status;
+        status = medium_lock(s->fd, MEDIUM_LOCK_JOIN, 1, JOIN_WAIT_NS);
+        if (status == GISMO_EBUSY)
+            return fail(GISMO_EBUSY,
+                        "another process of this machine has been joining the store for 10 s: it may be stopped");
+        if (status)
+            return status;
+        int probe = openat(s->state_dir_fd, "state", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (probe >= 0) { /* somebody was faster */
+            close(probe);
+            medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+            continue;
+        }
+        status = GUARDED(s, join_new(s, host_id));
+        if (status == GISMO_OK) { /* attach is idempotent over what join_new mapped */
+            status = host_register(s);
+            if (status == GISMO_OK)
+                status = activate(s);
+            medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+            return status;
+        }
+        medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+        if (status != GISMO_EEXIST)
+            return status;
+    }
+    return fail(GISMO_EBUSY, "the state directory %s changes under us: try again", s->state_path);
+}
+
+/* The last one out says so. Its entry stays LIVE until QUIET is written, so its claim cannot be taken from it. */
+void lane_leave(struct gismo_store *s) {
+    if (!host_claim(s, &s->host.header->join_claim))
+        return; /* another is at it, and will see that we are gone or still here; the lane stays ACTIVE at worst */
+    bool last = true;
+    for (uint32_t i = 0; i < HOST_PROCESSES && last; i++)
+        if (i != s->index && (loc_load(&s->host.process[i].word) & 0xff) != HOST_PROCESS_FREE)
+            last = false;
+    if (last)
+        set_state(s, s->incarnation, GISMO_LANE_QUIET);
+    host_unclaim(s, &s->host.header->join_claim);
+}

@@ -1,0 +1,63 @@
+/*
+ * lock.c - the lock of one process over its own allocator caches, and futex calls.
+ *
+ * Three states (0 free, 1 held, 2 held and somebody sleeps), after Drepper's "Futexes Are Tricky", mutex 2. An own lock and not a
+ * pthread mutex because the uncontended pair must cost a few ns, because fork remakes it in the child, and because a SIGBUS that
+ * leaves it held must be able to find that out (lock_owner).
+ */
+#include "internal.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared) {
+    struct timespec timeout = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+    return (int)syscall(SYS_futex, word, FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG), expected, &timeout, NULL, 0);
+}
+
+void futex_wake(uint32_t *word, int shared) {
+    syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), INT32_MAX, NULL, NULL, 0);
+}
+
+void sleep_ns(uint64_t ns) {
+    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    nanosleep(&t, NULL);
+}
+
+static __thread char thread_mark; /* its address names the thread, cheaper than gettid */
+
+void store_lock(struct gismo_store *s) {
+    uint32_t expected = 0;
+    if (UNLIKELY(!__atomic_compare_exchange_n(&s->lock, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))) {
+        for (int spin = 0; spin < 100 && expected != 0; spin++) {
+            __builtin_ia32_pause();
+            expected = __atomic_load_n(&s->lock, __ATOMIC_RELAXED);
+        }
+        while (__atomic_exchange_n(&s->lock, 2, __ATOMIC_ACQUIRE) != 0)
+            futex_wait(&s->lock, 2, 100000000u, 0);
+    }
+    s->lock_owner = (uint32_t)(uintptr_t)&thread_mark;
+}
+
+void store_unlock(struct gismo_store *s) {
+    s->lock_owner = 0;
+    if (UNLIKELY(__atomic_exchange_n(&s->lock, 0, __ATOMIC_RELEASE) == 2))
+        futex_wake(&s->lock, 0);
+}
+
+/*
+ * A guarded call was left by a fault. If this thread held the lock, its caches may be half changed: the store refuses
+ * everything from now on but release and close, which need none of them.
+ */
+int media_failed(struct gismo_store *s) {
+    if (s && s->lock_owner == (uint32_t)(uintptr_t)&thread_mark) {
+        s->failed = GISMO_EMEDIA;
+        store_unlock(s);
+    }
+    return fail(
+        GISMO_EMEDIA,
+        "the medium failed under %s: it was truncated, unbound or poisoned, or its tmpfs is full. Check the file or "
+        "device and `gismo fsck`; close this store and open it again",
+        s ? s->path : "the store");
+}

@@ -1,0 +1,412 @@
+/*
+ * medium.c - a file or a device-DAX character device, mapped.
+ *
+ * The payload is mapped read-only; metadata, and arenas of our own, are made writable on demand. So a stray store through a
+ * view ends in SIGSEGV at the culprit, not in somebody's object.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef F_OFD_SETLK
+#define F_OFD_GETLK 36
+#define F_OFD_SETLK 37
+#endif
+
+int medium_parse(const char *path, const char **bare, int *kind) {
+    *kind = 0;
+    *bare = path;
+    if (path == NULL || path[0] == 0)
+        return fail(GISMO_EINVAL, "no store was named: use file:PATH, dax:PATH or a bare path, or set GISMO_STORE");
+    if (strncmp(path, "file:", 5) == 0) {
+        *kind = 1;
+        *bare = path + 5;
+    } else if (strncmp(path, "dax:", 4) == 0) {
+        *kind = 2;
+        *bare = path + 4;
+    }
+    if ((*bare)[0] == 0)
+        return fail(GISMO_EINVAL, "%s names no path", path);
+    if (strlen(*bare) >= sizeof(((struct gismo_store *)0)->path))
+        return fail(GISMO_EINVAL, "the path of the store is longer than %zu characters",
+                    sizeof(((struct gismo_store *)0)->path) - 1);
+    return GISMO_OK;
+}
+
+static uint64_t sysfs_number(dev_t device, const char *what) {
+    char name[128], text[64] = {0};
+    snprintf(name, sizeof name, "/sys/dev/char/%u:%u/%s", major(device), minor(device), what);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 ? strtoull(text, NULL, 0) : 0;
+}
+
+int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int *is_dax) {
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) != 0)
+        return fail_errno(GISMO_ESYS, "cannot look at %s", bare);
+    *is_dax = 0;
+    *align = FMT_PAGE;
+    if (S_ISREG(st.stx_mode)) {
+        *bytes = st.stx_size;
+        return GISMO_OK;
+    }
+    if (!S_ISCHR(st.stx_mode))
+        return fail(GISMO_ENOTSTORE, "%s is neither a file nor a device-DAX device", bare);
+    dev_t device = makedev(st.stx_rdev_major, st.stx_rdev_minor);
+    *is_dax = 1;
+    *bytes = sysfs_number(device, "size");
+    *align = sysfs_number(device, "align");
+    if (*align == 0)
+        *align = sysfs_number(device, "device/align");
+    if (*align == 0)
+        *align = 2u << 20;
+    if (*bytes == 0)
+        return fail(GISMO_ENOTSTORE,
+                    "%s is a character device, but not a device-DAX one with a size in sysfs (`daxctl list -M`)", bare);
+    return GISMO_OK;
+}
+
+/* An OFD lock on one byte, far beyond any content. Works between processes of one kernel, in any PID namespace. */
+int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns) {
+    struct flock lock = {.l_type = (short)(exclusive ? F_WRLCK : F_RDLCK),
+                         .l_whence = SEEK_SET,
+                         .l_start = (int64_t)1 << 60,
+                         .l_len = 1};
+    lock.l_start += byte;
+    uint64_t end = now_ns() + wait_ns;
+    while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+        if (errno != EAGAIN && errno != EACCES)
+            return fail_errno(GISMO_ESYS, "cannot lock the medium");
+        if (now_ns() >= end)
+            return fail(GISMO_EBUSY, "the store is in use");
+        sleep_ns(1000000);
+    }
+    return GISMO_OK;
+}
+
+void medium_unlock(int fd, int64_t byte) {
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = ((int64_t)1 << 60) + byte, .l_len = 1};
+    fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out) {
+    const char *why = "";
+    for (int which = 0; which < 2; which++) {
+        const void *from = which == 0 ? first : last;
+        if (from == NULL)
+            continue;
+        memcpy(out, from, sizeof *out);
+        if (out->magic != FMT_MAGIC)
+            continue;
+        if (out->format_version != FMT_VERSION)
+            return fail(GISMO_EINCOMPAT,
+                        "the store has format version %u, this build knows %u: use the gismo that made it",
+                        out->format_version, FMT_VERSION);
+        if (fmt_superblock_crc(out) != out->crc) {
+            why = "its checksum is wrong";
+            continue;
+        }
+        if (out->feature_incompat & ~FMT_KNOWN_INCOMPAT)
+            return fail(GISMO_EINCOMPAT,
+                        "the store uses features (0x%llx) that this build does not know: use a newer gismo",
+                        (unsigned long long)(out->feature_incompat & ~FMT_KNOWN_INCOMPAT));
+        if (fmt_superblock_check(out, medium_size, &why) != 0)
+            continue;
+        return GISMO_OK;
+    }
+    if (why[0])
+        return fail(GISMO_ECORRUPT, "the superblock and its copy cannot be used: %s", why);
+    return fail(GISMO_ENOTSTORE, "there is no Gismo store here: `gismo format` makes one");
+}
+
+static int open_checked(const char *path, const char **bare, int *kind, int flags) {
+    int status = medium_parse(path, bare, kind);
+    if (status)
+        return status;
+    /* O_NONBLOCK: a FIFO someone put there must not hang us. No symlink is followed at the last step. */
+    int fd = open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0)
+        return fd;
+    if (errno == ENOENT)
+        return fail_errno(GISMO_ENOTSTORE, "%s is not there: `gismo format --size SIZE %s` makes a store", *bare,
+                          *bare);
+    if (errno == ELOOP)
+        return fail(GISMO_EPERM, "%s is a symbolic link: name the file itself", *bare);
+    if (errno == EACCES || errno == EPERM)
+        return fail_errno(GISMO_EPERM,
+                          "%s belongs to another user or is not yours to open: ask its owner to format it with --mode",
+                          *bare);
+    return fail_errno(GISMO_ESYS, "cannot open %s", *bare);
+}
+
+int medium_open(struct gismo_store *s, const char *path, int read_only) {
+    const char *bare;
+    int kind;
+    int fd = open_checked(path, &bare, &kind, read_only ? O_RDONLY : O_RDWR);
+    if (fd < 0)
+        return fd;
+    s->fd = fd;
+    snprintf(s->path, sizeof s->path, "%s", bare);
+    uint64_t bytes, align;
+    int status = medium_bytes(fd, bare, &bytes, &align, &s->is_dax);
+    if (status)
+        return status;
+    if (kind == 2 && !s->is_dax)
+        return fail(GISMO_EINVAL, "%s is a file, not a device: use file:%s", bare, bare);
+    if (kind == 1 && s->is_dax)
+        return fail(GISMO_EINVAL, "%s is a device, not a file: use dax:%s", bare, bare);
+    if (bytes < FMT_SUPERBLOCK_BYTES)
+        return fail(GISMO_ENOTSTORE, "there is no Gismo store in %s: `gismo format` makes one", bare);
+    s->mapped_bytes = s->is_dax ? bytes / align * align : bytes;
+    return GISMO_OK;
+}
+
+static int protect(struct gismo_store *s, uint64_t offset, uint64_t bytes, uint64_t grain) {
+    uint64_t from = offset / grain * grain, to = (offset + bytes + grain - 1) / grain * grain;
+    if (to > s->mapped_bytes)
+        to = s->mapped_bytes;
+    if (mprotect(s->base + from, to - from, PROT_READ | PROT_WRITE) != 0)
+        return fail_errno(GISMO_ESYS, "cannot make a part of %s writable", s->path);
+    return GISMO_OK;
+}
+
+int medium_map(struct gismo_store *s) {
+    void *base = mmap(NULL, s->mapped_bytes, PROT_READ, MAP_SHARED | (s->is_dax ? 0 : MAP_NORESERVE), s->fd, 0);
+    if (base == MAP_FAILED)
+        return fail_errno(GISMO_ESYS, "cannot map %s", s->path);
+    s->base = base;
+    if (!s->is_dax) /* huge pages where the medium has them; a refusal is no failure */
+        (void)madvise(base, s->mapped_bytes, MADV_HUGEPAGE);
+    (void)madvise(base, s->mapped_bytes, MADV_DONTDUMP);
+    return GISMO_OK;
+}
+
+void medium_unmap(struct gismo_store *s) {
+    if (s->base)
+        munmap(s->base, s->mapped_bytes);
+    s->base = NULL;
+}
+
+int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes) {
+    return protect(s, offset, bytes, s->is_dax ? 2u << 20 : FMT_PAGE);
+}
+
+/* ---- format -------------------------------------------------------------------------------- */
+
+static int populate(int fd, uint8_t *base, uint64_t bytes, int is_dax, gismo_progress progress, void *ctx) {
+    const uint64_t step = 64u << 20;
+    for (uint64_t at = 0; at < bytes; at += step) {
+        uint64_t n = bytes - at < step ? bytes - at : step;
+        if (!is_dax && fallocate(fd, 0, (off_t)at, (off_t)n) != 0 && errno != EOPNOTSUPP)
+            return fail_errno(GISMO_EMEDIA, "no room for the store on this file system: %llu of %llu MiB were there",
+                              (unsigned long long)(at >> 20), (unsigned long long)(bytes >> 20));
+        for (uint64_t page = at; page < at + n; page += FMT_PAGE)
+            (void)*(volatile uint8_t *)(base + page);
+        if (progress && progress(at + n, bytes, ctx) != 0)
+            return fail(GISMO_EINVAL, "stopped");
+    }
+    return GISMO_OK;
+}
+
+static void zero_and_flush(int software, uint8_t *p, uint64_t bytes) {
+    memset(p, 0, bytes);
+    prim_flush(software, p, bytes);
+    prim_fence_store();
+}
+
+/* The order makes a format that dies leave no store, never half a one. */
+static int write_store(uint8_t *base, const struct fmt_superblock *sb) {
+    int software = 1; /* always flush: what was cached of an older store must not come back */
+    struct fmt_superblock *first = (void *)base, *last = (void *)(base + sb->size - FMT_SUPERBLOCK_BYTES);
+    zero_and_flush(software, (uint8_t *)first, sizeof *first);
+    zero_and_flush(software, (uint8_t *)last, sizeof *last);
+    zero_and_flush(software, base + sb->lanes_offset, sb->data_offset - sb->lanes_offset);
+    memcpy(last, sb, sizeof *last);
+    prim_flush(software, last, sizeof *last);
+    prim_fence_store();
+    memcpy(first, sb, sizeof *first);
+    prim_flush(software, first, sizeof *first);
+    prim_fence_store();
+    return GISMO_OK;
+}
+
+static int existing_is_harmless(const char *bare, const void *head, uint64_t bytes, uint32_t force) {
+    if (force)
+        return GISMO_OK;
+    const struct fmt_superblock *sb = head;
+    if (sb->magic == FMT_MAGIC)
+        return fail(GISMO_EEXIST,
+                    "%s already holds a Gismo store: open it, or format it with --force and lose its objects", bare);
+    const uint8_t *p = head;
+    for (uint64_t i = 0; i < bytes; i++)
+        if (p[i])
+            return fail(GISMO_EEXIST,
+                        "%s holds something that is not a Gismo store: format it with --force to overwrite it", bare);
+    return GISMO_OK;
+}
+
+static int format_opened(int fd, const char *bare, int made, const gismo_format_options *o, gismo_progress progress,
+                         void *ctx, uint8_t uuid_out[16]) {
+    uint64_t bytes, align;
+    int is_dax, status = medium_bytes(fd, bare, &bytes, &align, &is_dax);
+    if (status)
+        return status;
+    uint64_t size = o->size_bytes ? o->size_bytes : bytes;
+    if (is_dax && size > bytes)
+        return fail(GISMO_EINVAL, "%s has %llu bytes, not %llu", bare, (unsigned long long)bytes,
+                    (unsigned long long)size);
+    if (size == 0)
+        return fail(GISMO_EINVAL, "%s is new: say how large the store shall be (--size)", bare);
+    size = size / FMT_PAGE * FMT_PAGE;
+    struct fmt_shape shape = {size, o->max_objects, o->max_hosts, o->coherence};
+    struct fmt_superblock sb;
+    const char *why;
+    if (o->coherence > 1)
+        return fail(GISMO_EINVAL, "coherence is hardware (0) or software (1)");
+    if (fmt_layout(&shape, &sb, &why) != 0)
+        return fail(GISMO_EINVAL, "cannot make such a store: %s", why);
+    status = medium_lock(fd, MEDIUM_LOCK_USE, 1, 0);
+    if (status == GISMO_EBUSY)
+        return fail(GISMO_EBUSY, "%s is open in a process of this machine: close it first", bare);
+    if (status)
+        return status;
+    /* Look before anything is changed, the size included. */
+    if (!made && bytes > 0) {
+        uint64_t look = bytes < (64 << 10) ? bytes : (64 << 10);
+        uint64_t map_bytes = is_dax ? align : look;
+        void *head = mmap(NULL, map_bytes, PROT_READ, MAP_SHARED, fd, 0);
+        if (head == MAP_FAILED)
+            return fail_errno(GISMO_ESYS, "cannot map %s", bare);
+        status = existing_is_harmless(bare, head, look < map_bytes ? look : map_bytes, o->force);
+        munmap(head, map_bytes);
+        if (status)
+            return status;
+    }
+    if (!is_dax && bytes != size && ftruncate(fd, (off_t)size) != 0)
+        return fail_errno(GISMO_EMEDIA, "cannot give %s a size of %llu bytes", bare, (unsigned long long)size);
+    uint64_t map_bytes = is_dax ? (size + align - 1) / align * align : size;
+    uint8_t *base = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (is_dax ? 0 : MAP_NORESERVE), fd, 0);
+    if (base == MAP_FAILED)
+        return fail_errno(GISMO_ESYS, "cannot map %s", bare);
+    if (!is_dax)
+        (void)madvise(base, map_bytes, MADV_HUGEPAGE);
+    sb.created_unix_ns = now_coarse_unix_ns();
+    static const uint8_t zero[16];
+    if (memcmp(o->store_uuid, zero, 16) != 0) {
+        memcpy(sb.uuid, o->store_uuid, 16);
+    } else {
+        int random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+        ssize_t got = random >= 0 ? read(random, sb.uuid, 16) : -1;
+        if (random >= 0)
+            close(random);
+        if (got != 16) {
+            munmap(base, map_bytes);
+            return fail(GISMO_ESYS, "cannot read /dev/urandom");
+        }
+        sb.uuid[6] = (uint8_t)((sb.uuid[6] & 0x0f) | 0x40); /* RFC 9562, version 4 */
+        sb.uuid[8] = (uint8_t)((sb.uuid[8] & 0x3f) | 0x80);
+    }
+    sb.crc = fmt_superblock_crc(&sb);
+    if (o->populate)
+        status = GUARDED(NULL, populate(fd, base, size, is_dax, progress, ctx));
+    else if (!is_dax && fallocate(fd, 0, 0, (off_t)sb.data_offset) != 0 && errno != EOPNOTSUPP)
+        status = fail_errno(GISMO_EMEDIA, "no room for the store's metadata on this file system");
+    if (status == GISMO_OK)
+        status = GUARDED(NULL, write_store(base, &sb));
+    munmap(base, map_bytes);
+    if (status == GISMO_OK && uuid_out)
+        memcpy(uuid_out, sb.uuid, 16);
+    return status;
+}
+
+int gismo_format(const char *path, const gismo_format_options *o, gismo_progress progress, void *ctx,
+                 uint8_t uuid_out[16]) {
+    const char *bare;
+    int kind, made = 0, status = medium_parse(path, &bare, &kind);
+    if (status)
+        return status;
+    if (o == NULL)
+        return fail(GISMO_EINVAL, "no options were given");
+    if (guard_install() != 0)
+        return fail_errno(GISMO_ESYS, "cannot install a handler for SIGBUS");
+    uint32_t mode = o->mode ? o->mode : 0600;
+    int fd = -1;
+    if (kind != 2) {
+        fd = open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777);
+        if (fd >= 0) {
+            made = 1;
+            (void)fchmod(fd, mode & 0777);
+        } else if (errno != EEXIST) {
+            return fail_errno(errno == EACCES || errno == EPERM ? GISMO_EPERM : GISMO_ESYS, "cannot make %s", bare);
+        }
+    }
+    if (fd < 0) {
+        fd = open_checked(path, &bare, &kind, O_RDWR);
+        if (fd < 0)
+            return fd;
+    }
+    status = format_opened(fd, bare, made, o, progress, ctx, uuid_out);
+    if (status != GISMO_OK && made) {
+        gismo_detail detail;
+        gismo_error_detail(&detail);
+        unlink(bare); /* a file that we made and could not fill is of no use to anyone */
+    } else if (status == GISMO_OK && !made && o->mode) {
+        (void)fchmod(fd, mode & 0777);
+    }
+    close(fd);
+    return status;
+}
+
+void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
+void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out) {
+    memset(out, 0, sizeof *out);
+    memcpy(out->store_uuid, sb->uuid, 16);
+    out->size_bytes = sb->size;
+    out->data_bytes = sb->data_bytes;
+    out->max_objects = sb->chunks * FMT_CHUNK_SLOTS;
+    out->created_unix_ns = sb->created_unix_ns;
+    out->arena_bytes = 1ull << sb->arena_shift;
+    out->arenas = sb->arenas;
+    out->slot_groups = sb->groups;
+    out->max_hosts = sb->max_lanes;
+    out->coherence = sb->coherence;
+    out->format_version = sb->format_version;
+    out->is_dax = (uint32_t)is_dax;
+    out->feature_compat = sb->feature_compat;
+    out->feature_ro_compat = sb->feature_ro_compat;
+    out->feature_incompat = sb->feature_incompat;
+}
+
+int gismo_probe(const char *path, gismo_info *out) {
+    struct gismo_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return fail(GISMO_ESYS, "out of memory");
+    s->fd = -1;
+    int status = guard_install() == 0 ? medium_open(s, path, 1) : fail_errno(GISMO_ESYS, "cannot handle SIGBUS");
+    if (status == GISMO_OK)
+        status = medium_map(s);
+    if (status == GISMO_OK) {
+        const void *last = s->mapped_bytes >= 2 * FMT_SUPERBLOCK_BYTES
+                               ? s->base + s->mapped_bytes / FMT_PAGE * FMT_PAGE - FMT_SUPERBLOCK_BYTES
+                               : NULL;
+        status = GUARDED(NULL, superblock_read(s->base, last, s->mapped_bytes, &s->sb));
+    }
+    if (status == GISMO_OK)
+        info_fill(&s->sb, s->is_dax, out);
+    medium_unmap(s);
+    if (s->fd >= 0)
+        close(s->fd);
+    free(s);
+    return status;
+}

@@ -1,0 +1,102 @@
+/*
+ * recover.c - what a dead process leaves, put right by whoever lives: P8 of FORMAT.md.
+ *
+ * Every step is a CAS on a claim of the dead, or looks at what is there; so it may be repeated, done in part, and done by several
+ * at once, and a recoverer's own death changes nothing.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int recover_find_dead(struct gismo_store *s) {
+    int found = 0;
+    for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
+        uint64_t word = loc_load(&s->host.process[i].word);
+        if ((word & 0xff) == HOST_PROCESS_REAPING)
+            found++;
+        if ((word & 0xff) != HOST_PROCESS_LIVE || i == s->index || host_alive(s, i, word >> 8))
+            continue;
+        if (loc_cas(&s->host.process[i].word, &word, (word >> 8) << 8 | HOST_PROCESS_REAPING)) {
+            loc_add(&s->host.header->reaping, 1);
+            found++;
+        }
+    }
+    if (found == 0 && loc_load(&s->host.header->reaping) != 0) {
+        loc_store(&s->host.header->reaping, (uint64_t)0); /* a burier died before it counted down */
+        /* an entry that became REAPING since is found by the next look, which does not go by this hint */
+    }
+    return found;
+}
+
+/* The claimed-chunk bitmap of a dead process, mapped read-only. NULL if its file is gone. */
+static uint64_t *dead_marks(struct gismo_store *s, uint32_t index, uint64_t epoch, void **mapping) {
+    char name[64];
+    snprintf(name, sizeof name, "pins.%u.%llu", index, (unsigned long long)epoch);
+    *mapping = NULL;
+    int fd = openat(s->state_dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return NULL;
+    void *p = mmap(NULL, s->pins_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED)
+        return NULL;
+    *mapping = p;
+    return (uint64_t *)(void *)((uint8_t *)p + (s->slots * 4 + 7) / 8 * 8);
+}
+
+/* One chunk of this dead process. 1 = did one, 0 = there is none left. */
+static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) {
+    void *mapping;
+    uint64_t *marks = dead_marks(s, index, epoch, &mapping), claim = host_claim_word(index, epoch);
+    int did = 0;
+    for (uint64_t w = 0; marks && w < s->host.words && !did; w++) {
+        for (uint64_t bits = marks[w]; bits && !did; bits &= bits - 1) {
+            uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
+            uint64_t seen = claim;
+            if (c >= s->chunks || loc_load(&s->host.chunk[c].claim) != claim)
+                continue;
+            loc_store(&s->claimed[w], s->claimed[w] | 1ull << (c % 64)); /* before the claim, as ever */
+            if (!loc_cas(&s->host.chunk[c].claim, &seen, s->claim)) {
+                loc_store(&s->claimed[w], s->claimed[w] & ~(1ull << (c % 64)));
+                continue; /* another survivor has it */
+            }
+            chunk_recover_locked(s, c);
+            did = 1;
+        }
+    }
+    if (mapping)
+        munmap(mapping, s->pins_bytes);
+    return did;
+}
+
+int recover_step(struct gismo_store *s) {
+    for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
+        struct host_process *p = &s->host.process[i];
+        uint64_t word = loc_load(&p->word), epoch = word >> 8;
+        if ((word & 0xff) != HOST_PROCESS_REAPING)
+            continue;
+        if (recover_chunk(s, i, epoch))
+            return 1;
+        uint64_t kind = loc_load(&p->intent_kind), first = loc_load(&p->intent_first),
+                 pages = loc_load(&p->intent_pages);
+        if ((kind & 0xff) == HOST_INTENT_PAGES) {
+            page_settle(s, first, pages, 1);
+            if (loc_load(&p->word) != word)
+                continue; /* another survivor buried it */
+            (void)loc_cas(&p->intent_kind, &kind, (kind >> 8) << 8 | HOST_INTENT_NONE);
+        }
+        host_bury(s, i, epoch);
+        return 1;
+    }
+    return 0;
+}
+
+void recover_all(struct gismo_store *s) {
+    if (recover_find_dead(s) == 0)
+        return;
+    while (recover_step(s))
+        ;
+}

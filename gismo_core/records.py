@@ -1,0 +1,333 @@
+"""What the store tells about itself: frozen records, sizes in bytes, times in nanoseconds since 1970 (UTC)."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gismo_core import _native
+from gismo_core.errors import CorruptStore
+from gismo_core.handles import Handle, first_48, unchecked
+
+
+class ObjectState(enum.IntEnum):
+    """Of a slot. FREE ones are never reported."""
+
+    FREE = 0
+    WRITING = 1
+    SEALED = 2
+    DELETED = 3
+
+
+class HostState(enum.IntEnum):
+    """Of a lane."""
+
+    FREE = 0
+    ACTIVE = 1
+    QUIET = 2
+    FENCED = 3
+    RELEASED = 4
+
+
+class Severity(enum.IntEnum):
+    """Of a finding of fsck."""
+
+    NOTE = 0
+    WARNING = 1
+    ERROR = 2
+    REPAIRED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """Identity and geometry of a store, as written when it was formatted."""
+
+    store_uuid: uuid.UUID
+    size_bytes: int
+    data_bytes: int
+    max_objects: int
+    max_hosts: int
+    created_unix_ns: int
+    arena_bytes: int
+    arenas: int
+    slot_groups: int
+    coherence: str
+    format_version: int
+    is_dax: bool
+    feature_compat: int
+    feature_ro_compat: int
+    feature_incompat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A moment of the store. Counters are this host's since it joined; `used_bytes` counts all hosts."""
+
+    data_bytes: int
+    used_bytes: int
+    free_bytes: int
+    largest_free_bytes: int
+    sealed_objects: int
+    writing_objects: int
+    deleted_objects: int
+    free_objects: int
+    pins_here: int
+    puts: int
+    gets: int
+    deletes: int
+    put_bytes: int
+    get_bytes: int
+    recovered_processes: int
+    recovered_objects: int
+    lane: int
+    processes: int
+    arenas_owned: int
+    groups_owned: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """One host (lane) that has joined the store."""
+
+    host_id: int
+    state: HostState
+    incarnation: int
+    heartbeat: int
+    heartbeat_unix_ns: int
+    joined_unix_ns: int
+    boot_id: uuid.UUID
+    state_dir_uuid: uuid.UUID
+    used_bytes: int
+    objects: int
+    arenas: int
+    groups: int
+    is_self: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process of this host. `pid` is inside its own PID namespace: for people, never for decisions."""
+
+    index: int
+    epoch: int
+    pid: int
+    command: str
+    joined_unix_ns: int
+    puts: int
+    gets: int
+    deletes: int
+    put_bytes: int
+    get_bytes: int
+    pins: int
+    writing: int
+    chunks: int
+    alive: bool
+    is_self: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object, whatever its state. `pinned_hosts`: who holds or lately held it; `pins_here`: this host's pins."""
+
+    handle: Handle
+    state: ObjectState
+    nbytes: int
+    extent_bytes: int
+    name: str | None
+    tag: int
+    created_unix_ns: int
+    creator: int
+    owner_lane: int
+    pinned_hosts: tuple[int, ...]
+    pins_here: int
+    buffers: int
+    payload_crc: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagInfo:
+    """What the objects with one tag take. `pins`: of this host's processes."""
+
+    tag: int
+    objects: int
+    extent_bytes: int
+    pins: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that fsck has to say."""
+
+    severity: Severity
+    code: str
+    message: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class FsckReport:
+    """Outcome of a check. `ok`: no error is left. `leaked_bytes`: neither free nor any object's, on this host."""
+
+    ok: bool
+    objects: int
+    payloads_verified: int
+    notes: int
+    warnings: int
+    errors: int
+    repaired: int
+    leaked_bytes: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds room: a process of this host (`kind` "process": pins and objects being written) or a tag."""
+
+    kind: str
+    ident: int
+    label: str
+    objects: int
+    nbytes: int
+
+
+_Enum = TypeVar("_Enum", bound=enum.IntEnum)
+
+
+def _member(kind: type[_Enum], value: int) -> _Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise CorruptStore(f"the store holds {value} for a {kind.__name__}; run `gismo fsck`") from None
+
+
+def _uuid(field: Any) -> uuid.UUID:
+    return uuid.UUID(bytes=bytes(field))
+
+
+def _text(field: bytes) -> str:
+    return field.decode("utf-8", "replace")
+
+
+def store_info(raw: _native.Info) -> StoreInfo:
+    """From gismo_info."""
+    return StoreInfo(
+        store_uuid=_uuid(raw.store_uuid),
+        size_bytes=raw.size_bytes,
+        data_bytes=raw.data_bytes,
+        max_objects=raw.max_objects,
+        max_hosts=raw.max_hosts,
+        created_unix_ns=raw.created_unix_ns,
+        arena_bytes=raw.arena_bytes,
+        arenas=raw.arenas,
+        slot_groups=raw.slot_groups,
+        coherence="software" if raw.coherence else "hardware",
+        format_version=raw.format_version,
+        is_dax=bool(raw.is_dax),
+        feature_compat=raw.feature_compat,
+        feature_ro_compat=raw.feature_ro_compat,
+        feature_incompat=raw.feature_incompat,
+    )
+
+
+def stats(raw: _native.CStats) -> Stats:
+    """From gismo_stats, field by field."""
+    return Stats(**{name: getattr(raw, name) for name in Stats.__slots__})
+
+
+def host_info(raw: _native.CHostInfo) -> HostInfo:
+    """From gismo_host_info."""
+    return HostInfo(
+        host_id=raw.host_id,
+        state=_member(HostState, raw.state),
+        incarnation=raw.incarnation,
+        heartbeat=raw.heartbeat,
+        heartbeat_unix_ns=raw.heartbeat_unix_ns,
+        joined_unix_ns=raw.joined_unix_ns,
+        boot_id=_uuid(raw.boot_id),
+        state_dir_uuid=_uuid(raw.state_dir_uuid),
+        used_bytes=raw.used_bytes,
+        objects=raw.objects,
+        arenas=raw.arenas,
+        groups=raw.groups,
+        is_self=bool(raw.is_self),
+    )
+
+
+def process_info(raw: _native.CProcessInfo) -> ProcessInfo:
+    """From gismo_process_info."""
+    return ProcessInfo(
+        index=raw.index,
+        epoch=raw.epoch,
+        pid=raw.pid,
+        command=_text(raw.command),
+        joined_unix_ns=raw.joined_unix_ns,
+        puts=raw.puts,
+        gets=raw.gets,
+        deletes=raw.deletes,
+        put_bytes=raw.put_bytes,
+        get_bytes=raw.get_bytes,
+        pins=raw.pins,
+        writing=raw.writing,
+        chunks=raw.chunks,
+        alive=bool(raw.alive),
+        is_self=bool(raw.is_self),
+    )
+
+
+def object_info(raw: _native.CObjectInfo) -> ObjectInfo:
+    """From gismo_object_info."""
+    mask: int = raw.pinned_lanes
+    name_bytes = min(raw.name_bytes, _native.NAME_MAX)
+    start = _native.CObjectInfo.name.offset
+    return ObjectInfo(
+        handle=unchecked(*first_48(raw)),
+        state=_member(ObjectState, raw.state),
+        nbytes=raw.handle.length,
+        extent_bytes=raw.extent_bytes,
+        name=_text(bytes(raw)[start : start + name_bytes]) if name_bytes else None,
+        tag=raw.tag,
+        created_unix_ns=raw.created_unix_ns,
+        creator=raw.creator,
+        owner_lane=raw.owner_lane,
+        pinned_hosts=tuple(host for host in range(64) if mask >> host & 1) if mask else (),
+        pins_here=raw.pins_here,
+        buffers=raw.buffers,
+        payload_crc=raw.payload_crc if raw.has_crc else None,
+    )
+
+
+def finding(severity: int, code: bytes, message: bytes, slot: int) -> Finding:
+    """From the arguments of gismo_fsck_report."""
+    return Finding(_member(Severity, severity), _text(code), _text(message), slot)
+
+
+def fsck_report(raw: _native.CFsckResult, ok: bool, findings: tuple[Finding, ...]) -> FsckReport:
+    """From gismo_fsck_result."""
+    return FsckReport(
+        ok=ok,
+        objects=raw.objects,
+        payloads_verified=raw.payloads_verified,
+        notes=raw.notes,
+        warnings=raw.warnings,
+        errors=raw.errors,
+        repaired=raw.repaired,
+        leaked_bytes=raw.leaked_bytes,
+        findings=findings,
+    )
+
+
+def holders(processes: Iterable[ProcessInfo], tags: Iterable[TagInfo], most: int) -> tuple[Holder, ...]:
+    """The largest holders: tags by bytes, processes by how many objects they pin or write."""
+    by_process = [
+        Holder("process", one.pid, one.command or f"process {one.index}", one.pins + one.writing, 0)
+        for one in processes
+        if one.pins or one.writing
+    ]
+    by_tag = [Holder("tag", one.tag, f"tag {one.tag}", one.objects, one.extent_bytes) for one in tags]
+    by_tag.sort(key=lambda holder: holder.nbytes, reverse=True)
+    by_process.sort(key=lambda holder: holder.objects, reverse=True)
+    half = most // 2
+    return (*by_tag[: most - min(half, len(by_process))], *by_process[:half])

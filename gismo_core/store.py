@@ -1,0 +1,542 @@
+"""Store: put, create, get, look up, delete; and what the store tells about itself.
+
+Calls that copy, flush, wait or scan give the GIL away; those that take nanoseconds keep it, which is faster.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import operator
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from gismo_core import _native, errors, records
+from gismo_core._buffers import Pinned, hold
+from gismo_core._lifetime import NativeStore, pin_exporters
+from gismo_core.handles import Handle, first_48, unchecked
+from gismo_core.views import Draft, View
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+_Path = str | os.PathLike[str]
+
+# A put below this keeps the GIL: the copy (about 10 us) is over before a hand-over to another thread would be.
+_QUICK_PUT_BYTES = 64 * 1024
+# Waits are cut into slices, so that Python can see a signal (Ctrl-C) between them.
+_WAIT_SLICE_NS = 100_000_000
+_HOLDERS_SCAN_S = 0.05
+_HOLDERS_MAX = 16
+
+# Names of the module are found faster than attributes, and __init__ costs more than what it would do.
+_new_view: Callable[[type[View]], View] = object.__new__
+_new_draft: Callable[[type[Draft]], Draft] = object.__new__
+_CObject = _native.CObject
+_CView = _native.CView
+
+
+def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(...)
+    path: _Path | None = None,
+    *,
+    host_id: int | None = None,
+    state_dir: _Path | None = None,
+    read_only: bool = False,
+) -> Store:
+    """Open a store and take part in it.
+
+    path: "file:PATH", "dax:/dev/daxX.Y" or a bare path (dax for a character device, else file); None for
+        $GISMO_STORE.
+    host_id: take this host's place (0 to 63); default $GISMO_HOST_ID, else the own one, else the lowest free.
+    state_dir: where processes of this host meet; default $GISMO_STATE_DIR, /run/gismo, $XDG_RUNTIME_DIR/gismo,
+        /dev/shm/gismo-UID. Another one makes another host.
+    read_only: join nothing and write nothing; only info, objects, hosts, stats and fsck work.
+
+    Errors: NotAStore, Incompatible, CorruptStore, HostIdInUse, StorePermissionError, SystemCallError, MediaError.
+    """
+    library = _native.load()
+    options = _native.OpenOptions(
+        state_dir=os.fsencode(state_dir) if state_dir is not None else None,
+        host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
+        read_only=read_only,
+    )
+    pointer = ctypes.c_void_p()
+    where = _encode_path(path)
+    status = library.slow.open(where, options, pointer)
+    if status:
+        raise library.error(status)
+    native = NativeStore(library, pointer)
+    try:
+        return Store(native, os.fsdecode(where))
+    except BaseException:
+        native.close()
+        raise
+
+
+def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.format(...)
+    path: _Path,
+    *,
+    size: int | None = None,
+    max_objects: int | None = None,
+    max_hosts: int | None = None,
+    coherence: str = "hardware",
+    mode: int = 0o600,
+    force: bool = False,
+    populate: bool = True,
+    progress: Callable[[int, int], object] | None = None,
+    store_uuid: uuid.UUID | None = None,
+) -> records.StoreInfo:
+    """Make an empty store on a file or DAX device and tell what was made.
+
+    size: bytes; a file is made that large. None: what the file or device has.
+    max_objects, max_hosts: None for a default from the size; at most 64 hosts.
+    coherence: "hardware" (the hosts' caches are coherent, or there is one host) or "software".
+    mode: permission bits of a file that is made; the umask does not apply.
+    force: overwrite what is there, even if it is not a store, or is one. Without it: StoreExists.
+    populate: touch every page of a file now, so that no later put can find the file system full.
+    progress: called as progress(done_bytes, total_bytes) at least every 256 MiB; an exception in it stops.
+    """
+    library = _native.load()
+    if coherence not in ("hardware", "software"):
+        raise errors.InvalidArgument(f"coherence is 'hardware' or 'software', not {coherence!r}")
+    options = _native.FormatOptions(
+        size_bytes=_integer("size", size or 0, 63),
+        max_objects=_integer("max_objects", max_objects or 0, 63),
+        max_hosts=_integer("max_hosts", max_hosts or 0, 31),
+        coherence=coherence == "software",
+        mode=_integer("mode", mode, 12),
+        force=force,
+        populate=populate,
+    )
+    if store_uuid is not None:
+        options.store_uuid[:] = store_uuid.bytes
+    raised: list[BaseException] = []
+
+    # Always there, so that Ctrl-C is seen between two chunks.
+    def report(done_bytes: int, total_bytes: int, _: Any) -> int:
+        try:
+            if progress is not None:
+                progress(done_bytes, total_bytes)
+        except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
+            raised.append(error)
+            return 1
+        return 0
+
+    made = ctypes.create_string_buffer(16)
+    where = _encode_path(path)
+    status = library.slow.format(where, options, _native.ProgressFunction(report), None, made)
+    if raised:
+        raise raised[0]
+    if status:
+        raise library.error(status)
+    return _probe(library, where)
+
+
+def probe(path: _Path | None = None) -> records.StoreInfo:
+    """Read what a medium holds without opening it: no lane is taken and nothing is written."""
+    return _probe(_native.load(), _encode_path(path))
+
+
+class Store:
+    """An open store. Safe to use from several threads and after fork(); made by gismo_core.open.
+
+    After close(), every method raises StoreClosed; buffers of views stay valid until they are dropped.
+    """
+
+    __slots__ = ("__weakref__", "_c_create", "_c_delete", "_c_get", "_info", "_native", "_path")
+
+    def __init__(self, native: NativeStore, path: str) -> None:
+        library = native.library
+        self._native = native
+        self._path = path
+        raw = _native.Info()
+        status = library.slow.get_info(native.pointer, raw)
+        if status:
+            raise library.error(status)
+        self._info = records.store_info(raw)
+        # With software coherence a get invalidates and a seal flushes the whole extent: not with the GIL held.
+        calls = library.quick if self._info.coherence == "hardware" else library.slow
+        native.seal = calls.seal
+        self._c_create: Callable[..., int] = library.quick.create
+        self._c_get: Callable[..., int] = calls.get
+        self._c_delete: Callable[..., int] = library.delete
+
+    @property
+    def info(self) -> records.StoreInfo:
+        """Identity and geometry, as formatted. Works after close."""
+        return self._info
+
+    @property
+    def path(self) -> str:
+        """What it was opened with."""
+        return self._path
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._native.closed
+
+    # ---- objects ---------------------------------------------------------------------------------
+
+    def put(
+        self,
+        buffers: Buffer | Sequence[Buffer],
+        *,
+        name: str | None = None,
+        tag: int = 0,
+        wait_s: float | None = None,
+    ) -> Handle:
+        """Copy one bytes-like object, or a list or tuple of them, into a new object and seal it.
+
+        The buffers lie end to end, each 64-byte aligned; View.buffers gives them back. A CRC32C is computed on
+        the way. name: at most 255 bytes of UTF-8, unique on this host. tag: 64 bits, for accounting.
+        wait_s: when full, wait this many seconds for room (math.inf: for ever); default: do not.
+
+        Errors: StoreFull, NameTaken, InvalidArgument (not bytes-like, not C-contiguous), StoreClosed.
+        """
+        native = self._native
+        if native.closed:
+            raise self._error(errors.ECLOSED)
+        raw = _native.CHandle()
+        options = None if name is None and not tag else _create_options(name, tag)
+        if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and wait_s is None:
+            entry = _native.CBytes(buffers, len(buffers))
+            status = native.library.put_bytes(native.pointer, entry, 1, options, raw)
+            if status:
+                raise self._error(status, errors.NameTaken)
+            return unchecked(*first_48(raw))
+        with Pinned(buffers) as pinned:
+            if pinned.total_bytes < _QUICK_PUT_BYTES and wait_s is None:
+                status = native.library.quick.put(native.pointer, pinned.entries, pinned.count, options, raw)
+            else:
+                put = native.library.slow.put
+                options = options or _native.CreateOptions()
+                status = self._waiting(
+                    lambda wait_ns: put(native.pointer, pinned.entries, pinned.count, _wait(options, wait_ns), raw),
+                    errors.EFULL,
+                    wait_s,
+                )
+        if status:
+            raise self._error(status, errors.NameTaken)
+        return unchecked(*first_48(raw))
+
+    def create(self, nbytes: int, *, name: str | None = None, tag: int = 0, wait_s: float | None = None) -> Draft:
+        """Room for an object of `nbytes` (0 or more) that is written in place: fill draft.buffer, then draft.seal().
+
+        Use as `with store.create(n) as draft:`; leaving the block without a seal gives the room back.
+        name, tag, wait_s and errors as for put. No CRC unless seal(crc=True).
+        """
+        native = self._native
+        if type(nbytes) is not int or nbytes >> 63:
+            nbytes = _integer("nbytes", nbytes, 63)
+        raw = _CObject()
+        if name is None and not tag and wait_s is None:
+            status = self._c_create(native.pointer, nbytes, None, raw)
+        else:
+            if native.closed:
+                raise self._error(errors.ECLOSED)
+            options = _create_options(name, tag)
+            create = native.library.slow.create
+            status = self._waiting(
+                lambda wait_ns: create(native.pointer, nbytes, _wait(options, wait_ns), raw), errors.EFULL, wait_s
+            )
+        if status:
+            raise self._error(status, errors.NameTaken)
+        draft = _new_draft(Draft)
+        draft._store = native
+        draft._draft = raw
+        draft._epoch = native.epoch
+        draft._memory = None
+        return draft
+
+    def get(self, handle: Handle) -> View:
+        """Map a sealed object and pin it, without a copy: the cost does not depend on its size.
+
+        Errors: ObjectGone (deleted), InvalidArgument (another store's handle, a forged one), StoreClosed.
+        """
+        if handle.__class__ is not Handle:
+            raise _not_a_handle(handle)
+        native = self._native
+        raw = _CView()
+        status = self._c_get(native.pointer, handle.raw, raw)
+        if status:
+            raise self._error(status)
+        length = raw.length
+        exporter = pin_exporters[length.bit_length()](raw.data)
+        exporter.native = native
+        exporter.slot = raw.slot
+        view = _new_view(View)
+        view._a_native = native
+        view._b_memory = memoryview(exporter).cast("B")[:length].toreadonly()
+        view._c_view = raw
+        view._d_handle = handle
+        view._e_meta = None
+        return view
+
+    def delete(self, handle: Handle) -> None:
+        """From now on no get of this host succeeds, on others within 10 ms; views stay valid, and the room comes
+        back when the last is gone. ObjectGone if it was deleted already."""
+        if handle.__class__ is not Handle:
+            raise _not_a_handle(handle)
+        status = self._c_delete(self._native.pointer, handle.raw)
+        if status:
+            raise self._error(status)
+
+    def lookup(self, name: str, wait_s: float | None = None) -> Handle:
+        """The handle of the object with this name; where several hosts gave it, the lowest host's.
+
+        wait_s: wait this many seconds for it to appear (math.inf: for ever). NameNotFound otherwise.
+        """
+        native = self._native
+        if native.closed:
+            raise self._error(errors.ECLOSED)
+        text = _encode_name(name)
+        raw = _native.CHandle()
+        lookup = native.library.slow.lookup
+        status = self._waiting(
+            lambda wait_ns: lookup(native.pointer, text, len(text), wait_ns, raw), errors.ENOTFOUND, wait_s
+        )
+        if status:
+            raise self._error(status)
+        return unchecked(*first_48(raw))
+
+    def find(self, buffer: Buffer) -> Handle | None:
+        """The object that a buffer (a view, or an array made over one) lies in, or None if it lies elsewhere."""
+        native = self._native
+        if native.closed:
+            raise self._error(errors.ECLOSED)
+        held = hold(buffer)
+        try:
+            raw = _native.CHandle()
+            status = native.library.slow.find_pinned(native.pointer, held.buf, raw)
+        finally:
+            _native.py_release_buffer(held)
+        if status in (errors.ENOTFOUND, errors.EINVAL):
+            return None
+        if status:
+            raise self._error(status)
+        return unchecked(*first_48(raw))
+
+    # ---- seeing ----------------------------------------------------------------------------------
+
+    def stats(self) -> records.Stats:
+        """Bytes, objects, pins and counters of this moment (scans the slots: milliseconds for 10**6 objects)."""
+        raw = _native.CStats()
+        self._slow("get_stats", raw)
+        return records.stats(raw)
+
+    def hosts(self) -> tuple[records.HostInfo, ...]:
+        """All hosts that ever joined and have not been taken out, by host id."""
+        found = []
+        for host_id in range(self._info.max_hosts):
+            raw = _native.CHostInfo()
+            if self._slow("host", host_id, raw, end=errors.ENOTFOUND):
+                break
+            if raw.state != records.HostState.FREE:
+                found.append(records.host_info(raw))
+        return tuple(found)
+
+    def processes(self) -> tuple[records.ProcessInfo, ...]:
+        """The processes of this host that have the store open."""
+        cursor = ctypes.c_uint32(0)
+        found: list[records.ProcessInfo] = []
+        while True:
+            raw = _native.CProcessInfo()
+            if self._slow("process", cursor, raw, end=errors.ENOTFOUND):
+                return tuple(found)
+            found.append(records.process_info(raw))
+
+    def objects(self) -> Iterator[records.ObjectInfo]:
+        """All objects of all hosts, in the order of their slots; those that change meanwhile may be missed."""
+        cursor = ctypes.c_uint64(0)
+        raw = _native.CObjectInfo()
+        while not self._slow("next", cursor, raw, end=errors.ENOTFOUND):
+            yield records.object_info(raw)
+
+    def tags(self) -> tuple[records.TagInfo, ...]:
+        """What the objects of each tag take, the largest first (a scan: about a second for 10**6 objects)."""
+        return tuple(sorted(self._scan_tags(math.inf), key=lambda one: one.extent_bytes, reverse=True))
+
+    def _scan_tags(self, until_s: float) -> list[records.TagInfo]:
+        totals: dict[int, list[int]] = {}
+        cursor = ctypes.c_uint64(0)
+        raw = _native.CObjectInfo()
+        seen = 0
+        while not self._slow("next", cursor, raw, end=errors.ENOTFOUND):
+            total = totals.setdefault(raw.tag, [0, 0, 0])
+            total[0] += 1
+            total[1] += raw.extent_bytes
+            total[2] += raw.pins_here
+            seen += 1
+            if seen % 256 == 0 and time.monotonic() > until_s:
+                break
+        return [records.TagInfo(tag, *total) for tag, total in totals.items()]
+
+    def fsck(
+        self,
+        verify: bool = False,
+        repair: bool = False,
+        on_finding: Callable[[records.Finding], object] | None = None,
+    ) -> records.FsckReport:
+        """Check the whole store. verify: payloads against their CRCs too. repair: mend what can be mended.
+
+        on_finding is called for each finding as it is made. Problems are reported, not raised.
+        """
+        findings: list[records.Finding] = []
+        raised: list[BaseException] = []
+
+        def report(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
+            try:
+                finding = records.finding(severity, code, message, slot)
+                findings.append(finding)
+                if on_finding is not None and not raised:
+                    on_finding(finding)
+            except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
+                raised.append(error)
+
+        raw = _native.CFsckResult()
+        flags = (_native.FSCK_VERIFY if verify else 0) | (_native.FSCK_REPAIR if repair else 0)
+        status = self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
+        if raised:
+            raise raised[0]
+        return records.fsck_report(raw, status == errors.OK, tuple(findings))
+
+    def evict_host(self, host_id: int, confirmed_off: bool = False) -> None:
+        """Take a host that is gone for good out of the store, so that its room can be used again.
+
+        confirmed_off: you know that it is off and will not come back; a wrong word corrupts the store. Without it,
+        StoreBusy unless the host is provably gone.
+        """
+        self._slow("evict_host", _integer("host_id", host_id, 31), int(confirmed_off))
+
+    # ---- ending ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the store: unsealed objects are aborted. Exported buffers stay valid until dropped. Repeatable."""
+        self._c_create = self._c_get = self._c_delete = _closed
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Store cannot be pickled: send its path and call gismo_core.open(path) there")
+
+    def __repr__(self) -> str:
+        return f"<gismo Store {self._path} {self._info.store_uuid}{', closed' if self.closed else ''}>"
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _slow(self, function: str, *arguments: Any, end: int = errors.OK) -> int:
+        """Call gismo_<function> with the GIL released; OK or `end` come back, all else is raised."""
+        native = self._native
+        if native.closed:
+            raise self._error(errors.ECLOSED)
+        status: int = getattr(native.library.slow, function)(native.pointer, *arguments)
+        if status and status != end:
+            raise self._error(status)
+        return status
+
+    def _waiting(self, call: Callable[[int], int], unready: int, wait_s: float | None) -> int:
+        """call(wait_ns) until it is done or the time is over, in slices between which Python sees signals."""
+        if wait_s is None:
+            return call(0)
+        if not wait_s >= 0:
+            raise errors.InvalidArgument(f"wait_s is a number of seconds, 0 or more, or math.inf, not {wait_s!r}")
+        end_ns = None if math.isinf(wait_s) else time.monotonic_ns() + int(wait_s * 1e9)
+        while True:
+            left_ns = _WAIT_SLICE_NS if end_ns is None else max(0, end_ns - time.monotonic_ns())
+            status = call(min(left_ns, _WAIT_SLICE_NS))
+            if status != unready or left_ns == 0:
+                return status
+
+    def _error(self, status: int, exists: type[errors.GismoError] = errors.StoreExists) -> errors.GismoError:
+        native = self._native
+        if native.closed:
+            return errors.StoreClosed(f"the store {self._path} is closed in this process; open it again")
+        if status == errors.EFULL:
+            return native.library.error(status, find_holders=self._find_holders)
+        return native.library.error(status, exists=exists)
+
+    def _find_holders(self) -> tuple[records.Holder, ...]:
+        """Who holds the room: processes by pins and writes, tags by bytes (of what a scan of 50 ms sees)."""
+        try:
+            tags = self._scan_tags(time.monotonic() + _HOLDERS_SCAN_S)
+            return records.holders(self.processes(), tags, _HOLDERS_MAX)
+        except errors.GismoError:
+            return ()  # closed or failed meanwhile: the numbers of the error stand without it
+
+
+def _closed(*_: Any) -> int:
+    return errors.ECLOSED
+
+
+def _probe(library: _native.Library, where: bytes) -> records.StoreInfo:
+    raw = _native.Info()
+    status = library.slow.probe(where, raw)
+    if status:
+        raise library.error(status)
+    return records.store_info(raw)
+
+
+def _encode_path(path: _Path | None) -> bytes:
+    if path is None:
+        path = os.environ.get("GISMO_STORE", "")
+        if not path:
+            raise errors.InvalidArgument("no store was named: give its path, or set GISMO_STORE")
+    try:
+        where = os.fsencode(path)
+    except TypeError as error:
+        raise errors.InvalidArgument(f"a store is named by a path, not {path!r}") from error
+    if not where or b"\0" in where:
+        raise errors.InvalidArgument(f"{path!r} is no path of a store")
+    return where
+
+
+def _encode_name(name: Any) -> bytes:
+    if not isinstance(name, str):
+        raise errors.InvalidArgument(f"a name is a str, not {type(name).__name__}")
+    try:
+        text = name.encode()
+    except UnicodeEncodeError as error:
+        raise errors.InvalidArgument(f"the name {name!r} cannot be written as UTF-8: {error}") from error
+    if not 1 <= len(text) <= _native.NAME_MAX:
+        raise errors.InvalidArgument(f"a name has 1 to {_native.NAME_MAX} bytes of UTF-8, this one has {len(text)}")
+    return text
+
+
+def _integer(what: str, value: Any, bits: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise errors.InvalidArgument(f"{what} is a whole number, not {value!r}") from None
+    if number >> bits:
+        raise errors.InvalidArgument(f"{what} is 0 to 2**{bits} - 1, not {number}")
+    return number
+
+
+def _create_options(name: str | None, tag: int) -> _native.CreateOptions:
+    options = _native.CreateOptions(tag=_integer("tag", tag, 64))
+    if name is not None:
+        options.name = text = _encode_name(name)
+        options.name_bytes = len(text)
+    return options
+
+
+def _wait(options: _native.CreateOptions, wait_ns: int) -> _native.CreateOptions:
+    options.wait_ns = wait_ns
+    return options
+
+
+def _not_a_handle(value: Any) -> errors.InvalidArgument:
+    advice = "; Handle.parse(text) makes one of its text" if isinstance(value, str) else ""
+    return errors.InvalidArgument(f"a Handle is needed, not {type(value).__name__}{advice}")

@@ -1,0 +1,49 @@
+"""Fixtures for tests of the Python layer: stores on /dev/shm, each with a state directory of its own."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import gismo_core
+
+MiB = 1024**2
+
+
+@pytest.fixture
+def shm(tmp_path: Path) -> Iterator[Path]:
+    """A folder on tmpfs, gone after the test."""
+    folder = Path(tempfile.mkdtemp(prefix="gismo-test-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_store(shm: Path) -> Callable[..., str]:
+    """make_store(size=..., **options) formats another store and returns its path."""
+    numbers = itertools.count()
+
+    def make(size: int = 64 * MiB, **options: object) -> str:
+        path = str(shm / f"pool-{next(numbers)}")
+        gismo_core.format(path, size=size, **options)  # type: ignore[arg-type]
+        return path
+
+    return make
+
+
+@pytest.fixture
+def store_path(make_store: Callable[..., str]) -> str:
+    """A fresh store of 64 MiB."""
+    return make_store()
+
+
+@pytest.fixture
+def store(store_path: str, shm: Path) -> Iterator[gismo_core.Store]:
+    """The fresh store, open as a host of its own."""
+    with gismo_core.open(store_path, state_dir=shm / "state") as opened:
+        yield opened

@@ -1,0 +1,326 @@
+"""The command line on a real store: as a newcomer types it, as a script reads it, and when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gismo_core
+from gismo_core import Handle, Store
+from gismo_core.cli import exits, main
+
+
+@dataclass
+class Result:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def gismo(capfd: pytest.CaptureFixture[str], shm: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """gismo(*arguments): run a command inside this process, as a host of its own."""
+    monkeypatch.setenv("GISMO_STATE_DIR", str(shm / "state"))
+    monkeypatch.delenv("GISMO_STORE", raising=False)
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def command(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    """The same as a process: `python -m gismo_core …`."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    words = [sys.executable, "-m", "gismo_core", *map(str, arguments)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_a_newcomers_first_minute(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GISMO_STATE_DIR", str(shm / "state"))
+    data = os.urandom(3_000_000)
+    (shm / "FILE").write_bytes(data)
+    script = f"""
+set -e
+gismo() {{ {sys.executable} -m gismo_core "$@"; }}
+gismo format --size 64MiB {shm}/pool && HANDLE=$(gismo put {shm}/pool {shm}/FILE) && gismo get {shm}/pool $HANDLE > {shm}/BACK
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (shm / "BACK").read_bytes() == data
+    assert (shm / "pool").stat().st_mode & 0o777 == 0o600
+
+
+def test_put_get_rm(gismo: Run, store_path: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * 1000)
+    put = gismo("put", store_path, source, "--name", "data", "--tag", 7, "--json")
+    handle = put.document["handle"]
+    assert put.document == {"handle": handle, "nbytes": 256_000}
+    for what in (handle, "data"):
+        assert gismo("get", store_path, what, "-o", target).code == exits.OK
+        assert target.read_bytes() == source.read_bytes()
+    described = gismo("get", store_path, "data", "--json").document
+    assert (described["handle"], described["name"], described["tag"]) == (handle, "data", 7)
+    assert gismo("rm", store_path, "data").code == exits.OK
+    gone = gismo("get", store_path, handle)
+    assert gone.code == exits.NOT_FOUND
+    assert gone.err.startswith("gismo: ")
+    assert gismo("get", store_path, "data").code == exits.NOT_FOUND
+    assert gismo("rm", store_path, handle).code == exits.NOT_FOUND
+    assert gismo("rm", store_path, handle, "--force").code == exits.OK
+
+
+def test_put_computes_a_crc(gismo: Run, store_path: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    gismo("put", store_path, tmp_path / "f")
+    assert gismo("fsck", store_path, "--verify", "--json").document["report"]["payloads_verified"] == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"from a pipe", bytes(5_000_000)])
+def test_standard_input_and_output(store_path: str, shm: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setenv("GISMO_STATE_DIR", str(shm / "state"))
+    put = command("put", f"file:{store_path}", "-", stdin=subprocess.PIPE)
+    handle, errors = put.communicate(data)
+    assert put.returncode == 0, errors
+    got, errors = command("get", store_path, handle.decode().strip()).communicate()
+    assert got == data, errors
+
+
+def test_what_is_there_is_not_overwritten(gismo: Run, shm: Path) -> None:
+    precious = shm / "precious"
+    precious.write_bytes(b"precious" * 100)
+    refused = gismo("format", precious, "--size", "64MiB")
+    assert refused.code == exits.REFUSED
+    assert precious.read_bytes() == b"precious" * 100
+    assert gismo("format", precious, "--size", "64MiB", "--force").code == exits.OK
+    assert gismo("format", precious, "--size", "64MiB").code == exits.REFUSED
+
+
+def test_format_says_what_it_needs(gismo: Run, shm: Path) -> None:
+    missing = gismo("format", shm / "new")
+    assert missing.code == exits.USAGE
+    assert "--size" in missing.err
+    assert not (shm / "new").exists()
+    for bad in (("--size", "lots"), ("--size", "64MiB", "--mode", "9"), ("--size", "64MiB", "--max-hosts", "65")):
+        assert gismo("format", shm / "new", *bad).code == exits.USAGE
+    assert gismo("format", shm / "absent" / "new", "--size", "64MiB").code == exits.NOT_FOUND
+    made = gismo("format", shm / "new", "--size", "64MiB", "--mode", "660", "--max-hosts", "4", "--json").document
+    assert made["max_hosts"] == 4
+    assert (shm / "new").stat().st_mode & 0o777 == 0o660
+
+
+def test_not_a_store(gismo: Run, shm: Path) -> None:
+    (shm / "text").write_text("hello " * 10_000)
+    for words in (("info",), ("ls",), ("fsck",), ("hosts",), ("get", "x"), ("rm", "x"), ("top",)):
+        assert gismo(words[0], shm / "text", *words[1:]).code == exits.NOT_A_STORE
+        assert gismo(words[0], shm / "nothing", *words[1:]).code == exits.NOT_FOUND
+
+
+def test_errors_as_json(gismo: Run, store_path: str) -> None:
+    failed = gismo("get", store_path, "nobody", "--json")
+    assert failed.code == exits.NOT_FOUND
+    assert failed.out == ""
+    assert json.loads(failed.err)["error"]["type"] == "NameNotFound"
+    assert json.loads(gismo("get", "--json").err)["error"]["type"] == "Usage"
+
+
+def test_usage(gismo: Run, store_path: str) -> None:
+    for words in (
+        ("nonsense",),
+        ("get", store_path),
+        ("rm", store_path),
+        ("rm", store_path, "--all", "x"),
+        ("rm", store_path, "x", "--tag", 1),
+        ("get", store_path, "gismo1-mistyped"),
+        ("put", store_path, "x", "--tag", 2**64),
+        ("info",),
+    ):
+        assert gismo(*words).code == exits.USAGE, words
+    assert gismo("put", store_path, "/nonexistent").code == exits.NOT_FOUND
+
+
+def test_full(gismo: Run, store_path: str, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as out:
+        out.truncate(65 << 20)
+    failed = gismo("put", store_path, large)
+    assert failed.code == exits.FULL
+    assert gismo("ls", store_path, "--json", "--all").document == []
+
+
+def test_the_store_from_the_environment(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GISMO_STORE", store_path)
+    info = gismo("info", "--json").document
+    assert info["info"]["store_uuid"] == str(gismo_core.probe().store_uuid)
+    assert gismo("ls").code == exits.OK
+
+
+def test_seeing(gismo: Run, store: Store, store_path: str) -> None:
+    first = store.put(bytes(10_000), name="first", tag=3)
+    second = store.put(b"x", tag=4)
+    view = store.get(first)
+    draft = store.create(5000)
+
+    listed = gismo("ls", store_path, "--json").document
+    assert {one["handle"] for one in listed} == {str(first), str(second)}
+    assert [one["name"] for one in gismo("ls", store_path, "--tag", 3, "--json").document] == ["first"]
+    assert len(gismo("ls", store_path, "--all", "--json").document) == 3
+    assert len(gismo("ls", store_path, "--limit", 1, "--json").document) == 1
+    text = gismo("ls", store_path).out
+    assert str(first) in text
+    assert "9.8 KiB" in text
+
+    info = gismo("info", store_path, "--json").document
+    assert info["stats"]["sealed_objects"] == 2
+    assert "2 sealed, 1 being written" in gismo("info", store_path).out
+    assert gismo("hosts", store_path, "--json").document[0]["state"] == "active"
+    assert "active" in gismo("hosts", store_path).out
+
+    top = gismo("top", store_path, "--once", "--interval", "0.1", "--json").document
+    assert {one["tag"]: one["objects"] for one in top["tags"]}[3] == 1
+    assert any(one["pid"] == os.getpid() for one in top["processes"])
+    assert "puts_per_s" in top["processes"][0]
+    assert top["hosts"]
+    assert str(os.getpid()) in gismo("top", store_path, "--once", "--interval", "0.1").out
+
+    checked = gismo("fsck", store_path, "--verify", "--json")
+    assert checked.code == exits.OK
+    assert {(one["state"], one["handle"]) for one in checked.document["held"]} >= {("sealed", str(first))}
+    text = gismo("fsck", store_path).out
+    assert "writing" in text
+    assert "pinned" in text
+    assert "clean" in text
+    view.release()
+    draft.abort()
+
+
+def test_rates_of_top(store: Store, store_path: str, shm: Path) -> None:
+    watching = command("top", store_path, "--state-dir", shm / "state", "--interval", "0.5", "--once", "--json")
+    end_s = time.monotonic() + 60
+    while watching.poll() is None and time.monotonic() < end_s:
+        store.delete(store.put(bytes(1000)))
+    out, errors = watching.communicate()
+    assert watching.returncode == 0, errors
+    seen = json.loads(out)
+    (mine,) = [one for one in seen["processes"] if one["pid"] == os.getpid()]
+    assert mine["puts_per_s"] > 10
+    assert mine["deletes_per_s"] > 10
+    assert mine["put_bytes_per_s"] == pytest.approx(1000 * mine["puts_per_s"], rel=0.01)
+    assert seen["store"]["puts_per_s"] > 10
+
+
+def test_rm_all(gismo: Run, store: Store, store_path: str) -> None:
+    for tag in (1, 1, 2):
+        store.put(b"x", tag=tag)
+    assert gismo("rm", store_path, "--all").code == exits.USAGE
+    assert len(list(store.objects())) == 3
+    assert len(gismo("rm", store_path, "--all", "--tag", 1, "--force", "--json").document["deleted"]) == 2
+    assert gismo("rm", store_path, "--all", "--force").out == "1 objects deleted\n"
+    assert not list(store.objects())
+
+
+def test_repair_of_a_sound_store_changes_nothing(gismo: Run, store: Store, store_path: str) -> None:
+    handle = store.put(b"abc")
+    done = gismo("fsck", store_path, "--repair", "--verify", "--json")
+    assert done.code == exits.OK
+    assert done.document["report"]["repaired"] == 0
+    assert bytes(store.get(handle)) == b"abc"
+
+
+def test_fsck_finds_a_changed_payload(gismo: Run, store: Store, store_path: str) -> None:
+    handle = store.put(b"precious" * 100)
+    with open(store_path, "r+b") as medium:
+        medium.seek(handle.offset + 50)
+        medium.write(b"X")
+    with pytest.raises(gismo_core.CorruptStore):
+        store.get(handle).verify()
+    found = gismo("fsck", store_path, "--verify", "--json")
+    assert found.code == exits.CORRUPT
+    assert found.document["report"]["errors"] == 1
+    assert any(one["severity"] == "error" for one in found.document["report"]["findings"])
+    assert gismo("fsck", store_path).code == exits.OK
+
+
+def test_doctor(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = gismo("doctor", store_path, "--json")
+    by_name = {one["name"]: one for one in checked.document["checks"]}
+    assert by_name["libgismo.so"]["status"] == "ok"
+    assert by_name["store"]["status"] == "ok"
+    assert by_name["state directory"]["status"] == "ok"
+    assert checked.code == exits.OK
+    monkeypatch.setenv("GISMO_STORR", "x")
+    assert "misspelt" in gismo("doctor").out
+    broken = gismo("doctor", "/dev/null")
+    assert broken.code == exits.ERROR
+
+
+def test_help_names_the_exit_codes(gismo: Run) -> None:
+    for words in ((), ("format",), ("put",), ("fsck",)):
+        shown = gismo(*words, "--help")
+        assert shown.code == exits.OK
+        assert "3 not found" in shown.out
+    assert gismo("--version").out.startswith("gismo ")
+
+
+def test_a_closed_pipe_is_quiet(store: Store, store_path: str, shm: Path) -> None:
+    for _ in range(3000):
+        store.put(b"x")
+    listing = command("ls", store_path)
+    assert listing.stdout is not None
+    assert listing.stderr is not None
+    listing.stdout.readline()
+    listing.stdout.close()
+    assert listing.wait(60) == 128 + signal.SIGPIPE
+    assert listing.stderr.read() == b""
+    listing.stderr.close()
+
+
+def test_ctrl_c(store: Store, store_path: str, shm: Path) -> None:
+    watching = command("top", store_path, "--state-dir", shm / "state", "--interval", "0.2", "--json")
+    assert watching.stdout is not None
+    watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, errors = watching.communicate(timeout=60)
+    assert watching.returncode == exits.INTERRUPTED
+    assert errors == b"gismo: interrupted\n"
+
+
+def test_ctrl_c_ends_a_long_wait(store: Store, store_path: str, shm: Path) -> None:
+    waiting = command("get", store_path, "never", "--wait", "600", "--state-dir", shm / "state")
+    deadline_s = time.monotonic() + 60
+    while len(store.processes()) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGINT)
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == exits.INTERRUPTED
+
+
+def test_handles_are_one_printable_word(gismo: Run, store_path: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    (token,) = gismo("put", store_path, tmp_path / "f").out.split()
+    assert Handle.parse(token).length == 3
