@@ -339,10 +339,10 @@ class StoreConformance:
         with store.create(10, name="soon") as draft:
             with pytest.raises(NameNotFound):
                 store.lookup("soon")
-            with pytest.raises(NameTaken):
-                store.put(b"", name="soon")
             handle = draft.seal()
         assert store.lookup("soon") == handle
+        with pytest.raises(NameTaken):
+            store.create(10, name="soon")
         with store.create(10, name="never"):
             pass
         store.put(b"", name="never")
@@ -903,7 +903,8 @@ time.sleep(600)
         assert {item.state for item in listed.values()} == {ObjectState.SEALED, ObjectState.WRITING}
         view.release()
         draft.abort()
-        assert [item.handle for item in store.objects()] == [put]
+        # Deleted and aborted objects may be listed until their room is used again.
+        assert [item.handle for item in store.objects() if item.state != ObjectState.DELETED] == [put]
 
     def test_stats_count(self, store: Store) -> None:
         before = store.stats()

@@ -44,7 +44,7 @@ class View:
     _d_handle: Handle
     _e_meta: tuple[str | None, tuple[int, ...]] | None  # name and buffer lengths, once known
 
-    def __init__(self) -> None:
+    def __new__(cls) -> Self:
         raise errors.InvalidArgument("a View is made by store.get(handle)")
 
     @property
@@ -237,7 +237,7 @@ class Draft:
     _memory: memoryview | None
     _export: weakref.ref[Any] | None
 
-    def __init__(self) -> None:
+    def __new__(cls) -> Self:
         raise errors.InvalidArgument("a Draft is made by store.create(nbytes)")
 
     @property

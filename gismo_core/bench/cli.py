@@ -67,9 +67,7 @@ def store(
             raise click.ClickException(str(error)) from error
         about = machine.describe(medium, quick=quick)
         for part in run(selection, medium, quick=quick, samples=samples):
-            report.results += part.results
-            report.skipped += part.skipped
-            report.failed += part.failed
+            report.extend(part)
     if as_json:
         click.echo(json.dumps(as_document(about, report), indent=1))
     else:
@@ -80,12 +78,14 @@ def store(
 
 
 def as_document(about: dict[str, object], report: Report) -> dict[str, object]:
-    """The JSON form; ``baselines`` holds the samples of all that a row was compared with."""
+    """The JSON form; ``baselines`` holds the samples of all that a row was compared with,
+    ``foreign_cpu`` the share of the cores that other processes took while it was measured."""
     return {
         "machine": about,
         "results": [result.as_json() for result in report.results],
         "skipped": report.skipped,
         "failed": report.failed,
+        "foreign_cpu": report.foreign,
         "baselines": {result.row.name: result.baselines for result in report.results if result.baselines},
     }
 

@@ -49,5 +49,7 @@ class Group:
     needs_bytes: Callable[[bool], int]
     """Room that the group needs on the medium, by whether it is quick."""
     needs_packages: tuple[str, ...] = ()
+    has_daemons: bool = False
+    """Whether processes work for it that are not its children, so that they look like other people's."""
     store_bytes: Callable[[bool], int] | None = None
     """Size of its store where that is more than needs_bytes (a sparse one)."""

@@ -24,6 +24,7 @@ from gismo_core.bench import catalog
 from gismo_core.bench.clib import MissingLibraryError, NativeError
 from gismo_core.bench.group import Context, Group
 from gismo_core.bench.medium import Medium, RefusedError
+from gismo_core.bench.noise import Usage
 from gismo_core.bench.result import Measurement, Result, judge
 from gismo_core.bench.worker import WorkerError, die_with_parent
 
@@ -37,6 +38,15 @@ class Report:
     results: list[Result] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    foreign: dict[str, float] = field(default_factory=dict)
+    """Row → share of the cores that other processes took while its group ran."""
+
+    def extend(self, other: Report) -> None:
+        """Take another's entries in."""
+        self.results += other.results
+        self.skipped += other.skipped
+        self.failed += other.failed
+        self.foreign |= other.foreign
 
 
 @contextlib.contextmanager
@@ -99,6 +109,7 @@ def run_one(group: Group, wanted: frozenset[str], medium: Medium, *, quick: bool
     # The user's GISMO_* are for other stores than these.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GISMO_")}
     environment["GISMO_STATE_DIR"] = str(_state_dir(medium))
+    before = Usage.now(_children_s())
     process = subprocess.Popen(
         [sys.executable, "-m", "gismo_core.bench.runner", json.dumps(order)], stdout=subprocess.PIPE, env=environment
     )
@@ -114,6 +125,7 @@ def run_one(group: Group, wanted: frozenset[str], medium: Medium, *, quick: bool
                 process.wait()
         for left in medium.work.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+    foreign = Usage.now(_children_s()).foreign_since(before)
     report = Report()
     measured: dict[str, Measurement] = {}
     why = ""
@@ -130,9 +142,16 @@ def run_one(group: Group, wanted: frozenset[str], medium: Medium, *, quick: bool
         if row.name in wanted:
             if row.name in measured:
                 report.results.append(judge(row, measured[row.name]))
+                if not group.has_daemons:
+                    report.foreign[row.name] = round(foreign, 3)
             else:
                 report.failed.append({"name": row.name, "why": why or "it gave no figure"})
     return report
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _state_dir(medium: Medium) -> Path:

@@ -9,6 +9,7 @@ from gismo_core.bench.result import Result
 from gismo_core.bench.runner import Report
 
 VERDICTS = {"aim": "aim met", "reached": "reached", "missed": "MISSED", "-": "-"}
+NOISY = 0.05
 HEADS = ("row", "value", "baseline", "ratio", "reach", "aim", "")
 
 
@@ -49,6 +50,10 @@ def lines(machine: Mapping[str, Any], report: Report) -> Iterator[str]:
         widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
         for line in table:
             yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    noisy = {name: share for name, share in report.foreign.items() if share > NOISY}
+    if noisy:
+        worst = max(noisy.values())
+        yield f"Other processes took up to {worst:.0%} of the cores while these were measured: {', '.join(noisy)}"
     for entry in report.skipped:
         yield f"{entry['name']}: skipped: {entry['why']}"
     for entry in report.failed:

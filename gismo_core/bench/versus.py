@@ -200,4 +200,5 @@ def group(
         run=lambda context: compare(context, store, others),
         needs_bytes=lambda quick: gismo_bytes(quick) + plasma_bytes(quick) + 3 * sizes(quick)[-1].length,
         needs_packages=(*packages, "numpy"),
+        has_daemons=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gismo_core.cli import exits
-from gismo_core.cli.options import host_options, json_option, open_store, or_none, store_argument
+from gismo_core.cli.options import host_options, json_option, open_store, open_to_look, or_none, store_argument
 from gismo_core.cli.output import age_text, show_json, show_table, size_text, time_text
 from gismo_core.records import Finding, FsckReport, ObjectInfo, ObjectState, ProcessInfo
 from gismo_core.store import Store
@@ -26,7 +26,8 @@ def fsck_command(
 
     Ends with 5 if errors are left. Safe on a store in use: what changes meanwhile is looked at again.
     """
-    with open_store(store, host_id=host_id, state_dir=state_dir, read_only=not repair) as opened:
+    opening = open_store if repair else open_to_look
+    with opening(store, host_id=host_id, state_dir=state_dir) as opened:
         report = opened.fsck(verify=verify, repair=repair, on_finding=None if as_json else _show_finding)
         processes: tuple[ProcessInfo, ...] = or_none(opened.processes) or ()
         held = _held(opened)
@@ -44,10 +45,11 @@ def _show_finding(finding: Finding) -> None:
 
 
 def _held(store: Store) -> list[ObjectInfo]:
-    """What keeps room: unsealed, deleted while pinned, or pinned on any host."""
+    """What keeps room: objects being written, and what is or lately was pinned on any host."""
     held: list[ObjectInfo] = []
     for one in store.objects():
-        if one.state != ObjectState.SEALED or one.pins_here or one.pinned_hosts:
+        # A deleted object without pins holds nothing: its room is handed out when it is needed.
+        if one.state == ObjectState.WRITING or one.pins_here or one.pinned_hosts:
             held.append(one)
             if len(held) == _HELD_SHOWN:
                 break

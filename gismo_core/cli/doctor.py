@@ -14,7 +14,7 @@ import click
 
 from gismo_core import _native
 from gismo_core.cli import exits
-from gismo_core.cli.options import json_option
+from gismo_core.cli.options import json_option, state_dir_candidates
 from gismo_core.cli.output import show_json, size_text
 from gismo_core.errors import GismoError, InvalidArgument
 from gismo_core.store import probe
@@ -181,16 +181,6 @@ def _inotify() -> Check:
         advice = "enough for gismo alone; kind clusters want sysctl fs.inotify.max_user_instances=512 max_user_watches=524288"
         return Check("inotify", "note", found, advice)
     return Check("inotify", "ok", found)
-
-
-def state_dir_candidates() -> list[tuple[Path, bool]]:
-    """Where the state directory is looked for, in order (host.c), and whether it counts only on a tmpfs."""
-    given = os.environ.get("GISMO_STATE_DIR")
-    if given:
-        return [(Path(given), False)]
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    tail = [(Path(runtime) / "gismo", True)] if runtime else []
-    return [(Path("/run/gismo"), True), *tail, (Path(f"/dev/shm/gismo-{os.geteuid()}"), False)]
 
 
 def _state_dir() -> Check:

@@ -44,6 +44,18 @@ class _Group(click.Group):
         command: click.Command = getattr(loaded, f"{cmd_name}_command")
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderLeft from error  # click would end with a code of its own
+        return result
+
+
+class _ReaderLeft(Exception):
+    """Whoever read our output has left, as in `gismo ls | head`."""
+
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
@@ -75,14 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             result: Any = gismo.main(args=given, prog_name="gismo", standalone_mode=False)
-            sys.stdout.flush()
         except click.Abort:
             return _interrupted()
         return result if isinstance(result, int) else exits.OK
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:
-        # Whoever read our output has left (`gismo ls | head`); what is still buffered has nowhere to go.
+    except _ReaderLeft:
+        # What is still buffered has nowhere to go, and the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except click.exceptions.Exit as done:

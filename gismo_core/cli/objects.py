@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from gismo_core.cli import exits
-from gismo_core.cli.options import host_options, json_option, open_store, resolve, store_argument
+from gismo_core.cli.options import host_options, json_option, open_store, open_to_look, resolve, store_argument
 from gismo_core.cli.output import age_text, progress, show_json, show_table, size_text
 from gismo_core.errors import ObjectGone
 from gismo_core.handles import Handle
@@ -24,12 +24,17 @@ _CHUNK_BYTES = 16 * 1024**2
 @click.command("ls", epilog=exits.HELP)
 @store_argument
 @click.option("--tag", type=click.IntRange(0), help="Only objects with this tag.")
-@click.option("--all", "show_all", is_flag=True, help="Also objects being written, and deleted ones still pinned.")
+@click.option(
+    "--all",
+    "show_all",
+    is_flag=True,
+    help="Also objects being written, and deleted ones whose room is not used again yet.",
+)
 @click.option("--limit", type=click.IntRange(1), help="At most as many.")
 @json_option
 def ls_command(store: str, tag: int | None, show_all: bool, limit: int | None, as_json: bool) -> None:
     """List objects."""
-    with open_store(store, read_only=True) as opened:
+    with open_to_look(store) as opened:
         found = (
             one
             for one in opened.objects()

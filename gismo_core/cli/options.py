@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -37,11 +39,32 @@ def host_options(function: _Function) -> _Function:
     )(function)
 
 
-def open_store(
-    path: str, *, host_id: int | None = None, state_dir: str | None = None, read_only: bool = False
-) -> Store:
-    """Open for a command."""
-    return gismo_core.open(path, host_id=host_id, state_dir=state_dir, read_only=read_only)
+def open_store(path: str, *, host_id: int | None = None, state_dir: str | None = None) -> Store:
+    """Open and take part."""
+    return gismo_core.open(path, host_id=host_id, state_dir=state_dir)
+
+
+def open_to_look(path: str, *, host_id: int | None = None, state_dir: str | None = None) -> Store:
+    """Open to look only: as a process of this host if it takes part already, which shows pins and processes;
+    else read-only, since looking should not make this machine a host of the store."""
+    info = gismo_core.probe(path)
+    folders = [Path(state_dir)] if state_dir is not None else [folder for folder, _ in state_dir_candidates()]
+    if any((folder / info.store_uuid.hex / "state").exists() for folder in folders):
+        try:
+            return gismo_core.open(path, host_id=host_id, state_dir=state_dir)
+        except GismoError:
+            pass  # damaged, or not ours: what can be seen without taking part is shown
+    return gismo_core.open(path, read_only=True)
+
+
+def state_dir_candidates() -> list[tuple[Path, bool]]:
+    """Where the state directory is looked for, in order (host.c), and whether it counts only on a tmpfs."""
+    given = os.environ.get("GISMO_STATE_DIR")
+    if given:
+        return [(Path(given), False)]
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    tail = [(Path(runtime) / "gismo", True)] if runtime else []
+    return [(Path("/run/gismo"), True), *tail, (Path(f"/dev/shm/gismo-{os.geteuid()}"), False)]
 
 
 def resolve(store: Store, text: str, wait_s: float | None = None) -> Handle:

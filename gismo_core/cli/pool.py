@@ -10,7 +10,7 @@ import click
 
 import gismo_core
 from gismo_core.cli import exits
-from gismo_core.cli.options import json_option, open_store, or_none, store_argument
+from gismo_core.cli.options import json_option, open_to_look, or_none, store_argument
 from gismo_core.cli.output import SIZE, progress, show_json, show_pairs, show_table, size_text, time_text
 from gismo_core.records import StoreInfo
 
@@ -93,7 +93,7 @@ def info_command(store: str, as_json: bool) -> None:
 
 
 def _stats(path: str) -> gismo_core.Stats:
-    with open_store(path, read_only=True) as store:
+    with open_to_look(path) as store:
         return store.stats()
 
 
@@ -121,7 +121,7 @@ def _stats_pairs(stats: gismo_core.Stats) -> list[tuple[str, str]]:
             "objects",
             (
                 f"{stats.sealed_objects} sealed, {stats.writing_objects} being written, "
-                f"{stats.deleted_objects} deleted but pinned; {stats.free_objects} more fit"
+                f"{stats.deleted_objects} deleted; {stats.free_objects} more fit"
             ),
         ),
     ]
@@ -132,7 +132,7 @@ def _stats_pairs(stats: gismo_core.Stats) -> list[tuple[str, str]]:
 @json_option
 def hosts_command(store: str, as_json: bool) -> None:
     """List the hosts that have joined the store."""
-    with open_store(store, read_only=True) as opened:
+    with open_to_look(store) as opened:
         hosts = opened.hosts()
     if as_json:
         show_json(hosts)

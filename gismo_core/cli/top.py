@@ -127,7 +127,7 @@ def screen(path: str, before: Sample, now: Sample) -> str:
     headline = (
         f"{path}  {time_text(time.time_ns())}  used {size_text(stats.used_bytes)} of {size_text(stats.data_bytes)} "
         f"({share:.1f} %)  {stats.sealed_objects} objects, {stats.writing_objects} being written, "
-        f"{stats.deleted_objects} deleted but pinned"
+        f"{stats.deleted_objects} deleted"
     )
     here = (
         f"this host: {_rate(total['puts_per_s'])} puts/s ({size_text(int(total['put_bytes_per_s']))}/s), "

@@ -31,6 +31,11 @@ static uint64_t *partial_map(struct gismo_store *s, uint32_t size_class) {
 
 static uint64_t cells_mask(uint32_t cells) { return cells >= 64 ? ~0ull : (1ull << cells) - 1; }
 
+void retire_later(struct gismo_store *s, uint32_t chunk) {
+    bit_set(s->host.retire, chunk);
+    loc_store(&s->host.header->retire_hint, (uint64_t)1);
+}
+
 /* ---- hostile input -------------------------------------------------------------------------- */
 
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out) {
@@ -135,25 +140,27 @@ static void unclaim_once(struct gismo_store *s, uint32_t chunk) {
         else
             bit_clear(partial_map(s, l->size_class), chunk);
     }
-    if (l->deleted) {
-        bit_set(s->host.retire, chunk);
-        loc_store(&s->host.header->retire_hint, (uint64_t)1);
-    }
+    if (l->deleted)
+        retire_later(s, chunk);
     l->mine = 0;
     l->open = 0;
     loc_store(&control->claim, (uint64_t)0);
-    claimed_unmark(s, chunk);
 }
 
+/*
+ * Still marked during the second look: if we die before it, the survivor looks at the pending word of every chunk that we
+ * had marked (RECOVER_CLAIMED_ONLY and UNMARK_BEFORE_LOOK in tests/spin/claim.pml).
+ */
 void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk) {
     unclaim_once(s, chunk);
     prim_fence_full(); /* the other half of the second look in chunk_delete_locked */
-    if (LIKELY(loc_load(&s->host.chunk[chunk].pending) == 0) || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)))
-        return;
-    if (chunk_claim_locked(s, chunk)) {
+    if (UNLIKELY(loc_load(&s->host.chunk[chunk].pending) != 0) && unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)) &&
+        chunk_claim_locked(s, chunk)) {
         chunk_pending_locked(s, chunk);
         chunk_settle_locked(s, chunk);
+        return;
     }
+    claimed_unmark(s, chunk);
 }
 
 /* Carry out what was left for later: requests, retired slots, and (everywhere) chunks that are empty by now. */
@@ -352,12 +359,8 @@ int chunk_slot_locked(struct gismo_store *s, uint32_t size_class, uint32_t *slot
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk) {
     struct host_chunk *control = &s->host.chunk[chunk];
     struct local_chunk *l = &s->local[chunk];
-    uint64_t pending = loc_load(&control->pending);
     /* A slot being written keeps its request: the generation will or will not fit once it is sealed. */
-    pending &= ~__atomic_load_n(&l->writing, __ATOMIC_ACQUIRE);
-    if (pending == 0)
-        return;
-    loc_and(&control->pending, ~pending); /* first, so that a request that comes now is seen later */
+    uint64_t pending = loc_load(&control->pending) & ~__atomic_load_n(&l->writing, __ATOMIC_ACQUIRE);
     for (; pending; pending &= pending - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(pending), slot = chunk * FMT_CHUNK_SLOTS + i;
         uint64_t *word = &s->slot[slot].word, generation = loc_load(&s->host.pending_generation[slot]);
@@ -365,6 +368,12 @@ void chunk_pending_locked(struct gismo_store *s, uint32_t chunk) {
             prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
             prim_publish(s->software, word, 8);
             l->deleted |= 1ull << i;
+        }
+        /* The bit goes after the deed, or a death in between loses the request; and comes back if a later one came. */
+        loc_and(&control->pending, ~(1ull << i));
+        if (UNLIKELY(loc_load(&s->host.pending_generation[slot]) != generation)) {
+            loc_or(&control->pending, 1ull << i);
+            retire_later(s, chunk);
         }
     }
 }
@@ -380,7 +389,9 @@ static uint64_t pinned_elsewhere(struct gismo_store *s, uint32_t chunk, uint64_t
             continue;
         uint64_t *asked = &s->host.asked[lane * s->chunks + chunk], position = loc_load(asked);
         if (position) {
-            if (ring_head(s, lane) < position) {
+            /* Not beyond the tail: its sender may have died between the position and the message. */
+            uint64_t tail = prim_load64(&s->rings[(uint64_t)s->lane * s->sb.max_lanes + lane].tail);
+            if (ring_head(s, lane) < (position < tail ? position : tail)) {
                 blocked |= candidates; /* not answered: its bytes mean nothing now */
                 continue;
             }
@@ -450,10 +461,8 @@ uint64_t chunk_retire_locked(struct gismo_store *s, uint32_t chunk) {
     }
     l->deleted &= ~freed;
     l->free |= freed;
-    if (l->deleted) {
-        bit_set(s->host.retire, chunk);
-        loc_store(&s->host.header->retire_hint, (uint64_t)1);
-    }
+    if (l->deleted)
+        retire_later(s, chunk);
     return freed;
 }
 
@@ -472,13 +481,20 @@ int chunk_request_delete(struct gismo_store *s, uint32_t slot, uint64_t generati
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
     struct host_chunk *control = &s->host.chunk[chunk];
     uint64_t *asked = &s->host.pending_generation[slot], seen = loc_load(asked);
+    claimed_mark(s, chunk); /* if we die half-way, the survivor looks at this chunk's pending word */
     while (seen < generation && !loc_cas(asked, &seen, generation))
         ;
-    if (seen > generation)
-        return GISMO_OK; /* a later generation is asked for, so this one is gone */
-    loc_or(&control->pending, 1ull << (slot % FMT_CHUNK_SLOTS));
-    bit_set(foreign ? s->host.outbound : s->host.retire, chunk);
-    loc_store(&s->host.header->retire_hint, (uint64_t)1);
+    if (seen <= generation) { /* else a later one is asked for, so this one is gone */
+        loc_or(&control->pending, 1ull << (slot % FMT_CHUNK_SLOTS));
+        if (foreign) {
+            bit_set(s->host.outbound, chunk);
+            loc_store(&s->host.header->retire_hint, (uint64_t)1);
+        } else {
+            retire_later(s, chunk);
+        }
+    }
+    if (!s->local[chunk].mine)
+        claimed_unmark(s, chunk);
     return GISMO_OK;
 }
 
@@ -600,6 +616,9 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
     l->retry_unix_ns = 0;
     chunk_masks_from_slots(s, chunk, &l->free, &l->deleted, &writing);
     l->mine = 1;
+    /* What the dead one stored but did not flush is seen here, in this host's cache, and nowhere else yet. */
+    prim_flush(s->software, &s->slot[chunk * FMT_CHUNK_SLOTS], FMT_CHUNK_SLOTS * sizeof(struct fmt_slot));
+    prim_fence_full();
     for (uint32_t i = 0; i < l->cells; i++) {
         uint32_t slot = chunk * FMT_CHUNK_SLOTS + i;
         if (writing >> i & 1) {

@@ -74,37 +74,45 @@ _Static_assert(offsetof(struct fmt_superblock, arenas) == 152, "arenas");
 _Static_assert(offsetof(struct fmt_superblock, small_max) == 168, "small_max");
 _Static_assert(offsetof(struct fmt_superblock, crc) == 184, "crc");
 
-/* One host's lane: eight lines, written by that host alone. */
-struct fmt_lane {
-    /* line 0: identity */
-    uint64_t state_word; /* incarnation << 8 | enum gismo_lane_state */
+/*
+ * Who has a lane. The identities of all lanes lie side by side, because every retirement looks at the state of each
+ * (P5.2): 64 lines in a row cost a few tens of ns, 64 lines at a stride of a lane would fight over one set of the cache.
+ */
+struct fmt_identity {
+    uint64_t state_word; /* incarnation << 8 | enum gismo_lane_state; stored last */
     uint8_t boot_id[16];
     uint8_t state_dir_uuid[16];
     uint64_t joined_unix_ns;
     uint64_t crc; /* CRC32C of boot_id .. joined_unix_ns */
-    uint64_t pad0;
-    /* line 1: heartbeat */
+    uint64_t pad;
+};
+_Static_assert(sizeof(struct fmt_identity) == FMT_LINE, "identity size");
+
+/* The rest of a lane: seven lines, written by that host alone. */
+struct fmt_lane {
+    /* line 0: heartbeat */
     uint64_t heartbeat;
     uint64_t heartbeat_unix_ns;
-    uint64_t pad1[6];
-    /* line 2: name tables */
+    uint64_t pad0[6];
+    /* line 1: name tables */
     uint64_t name_table[FMT_NAME_LEVELS];
-    /* line 3: wishes */
+    /* line 2: wishes */
     uint64_t pages_wanted;
     uint64_t wishes;
-    uint64_t pad3[6];
-    /* line 4: litmus verdict, reserved */
+    uint64_t pad2[6];
+    /* line 3: litmus verdict, reserved */
     uint64_t litmus[8];
-    /* lines 5 and 6: arenas believed owned; line 7: slot groups */
+    /* lines 4 and 5: arenas believed owned; line 6: slot groups */
     uint64_t arena_map[16];
-    uint64_t group_map[8];
+    uint64_t group_map[4];
+    uint64_t pad6[4];
 };
-_Static_assert(sizeof(struct fmt_lane) == 512, "lane size");
-_Static_assert(offsetof(struct fmt_lane, heartbeat) == 64, "lane line 1");
-_Static_assert(offsetof(struct fmt_lane, name_table) == 128, "lane line 2");
-_Static_assert(offsetof(struct fmt_lane, pages_wanted) == 192, "lane line 3");
-_Static_assert(offsetof(struct fmt_lane, arena_map) == 320, "lane line 5");
-_Static_assert(offsetof(struct fmt_lane, group_map) == 448, "lane line 7");
+_Static_assert(sizeof(struct fmt_lane) == 7 * FMT_LINE, "lane size");
+_Static_assert(offsetof(struct fmt_lane, name_table) == 64, "lane line 1");
+_Static_assert(offsetof(struct fmt_lane, pages_wanted) == 128, "lane line 2");
+_Static_assert(offsetof(struct fmt_lane, arena_map) == 256, "lane line 4");
+_Static_assert(offsetof(struct fmt_lane, group_map) == 384, "lane line 6");
+#define FMT_LANE_BYTES (sizeof(struct fmt_identity) + sizeof(struct fmt_lane))
 
 /* One host's line of an agreed register: two halves, written in turn. */
 struct fmt_register_half {
@@ -159,7 +167,7 @@ struct fmt_ring_cell {
     uint64_t sequence; /* message number + 1 */
     uint64_t what;     /* op << 32 | slot or chunk */
     uint64_t value;    /* generation or mask */
-    uint64_t check;    /* XOR of the three */
+    uint64_t check;    /* CRC32C of the three */
 };
 struct fmt_ring {
     uint64_t tail; /* line 0: written by the sender */

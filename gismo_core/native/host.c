@@ -354,7 +354,8 @@ int host_register(struct gismo_store *s) {
         s->claim = host_claim_word(index, epoch);
         p->pid = getpid();
         p->joined_unix_ns = now_coarse_unix_ns();
-        p->intent_kind = p->intent_first = p->intent_pages = 0;
+        /* The sequence in intent_kind goes on: a slow survivor's CAS on the last owner's intent must not hit ours. */
+        loc_store(&p->intent_kind, (loc_load(&p->intent_kind) >> 8) << 8 | HOST_INTENT_NONE);
         p->puts = p->gets = p->deletes = p->put_bytes = p->get_bytes = 0;
         p->chunks = 0;
         read_command(p->command);

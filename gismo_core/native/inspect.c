@@ -3,6 +3,7 @@
  */
 #include "internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static uint32_t owner_lane(struct gismo_store *s, uint32_t chunk) {
@@ -96,6 +97,44 @@ int gismo_next(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) 
     return status ? status : GUARDED(s, next_object(s, cursor, out));
 }
 
+static void cover(struct gismo_store *s, uint64_t *covered, uint64_t offset, uint64_t bytes) {
+    uint64_t first = (offset - s->sb.data_offset) / FMT_PAGE, n = bytes ? (bytes + FMT_PAGE - 1) / FMT_PAGE : 1;
+    for (uint64_t page = first; page < first + n && page < s->sb.data_bytes / FMT_PAGE; page++)
+        covered[page / 64] |= 1ull << (page % 64);
+}
+
+/* Opened read-only there is no state directory to ask: what no extent covers is free, to whichever host. */
+static int free_by_scan(struct gismo_store *s, gismo_stats *out) {
+    uint64_t pages = s->sb.data_bytes / FMT_PAGE, *covered = calloc((pages + 63) / 64, 8), run = 0;
+    if (covered == NULL)
+        return fail(GISMO_ESYS, "out of memory");
+    for (uint32_t c = 0; c < s->chunks; c++) {
+        struct fmt_chunk h;
+        bool known = chunk_header_read(s, c, &h);
+        if (!known || (h.word & 0xff) == FMT_CHUNK_NONE) {
+            out->free_objects += known ? FMT_CHUNK_SLOTS : 0;
+            continue;
+        }
+        if ((h.word & 0xff) == FMT_CHUNK_SMALL)
+            cover(s, covered, h.base, h.bytes);
+        for (uint32_t i = 0, cells = h.word >> 16 & 0xff; i < cells; i++) {
+            struct fmt_slot copy = s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
+            if (FMT_STATE(copy.word) == GISMO_FREE)
+                out->free_objects++;
+            else if ((h.word & 0xff) == FMT_CHUNK_LARGE && slot_extent_ok(s, &copy))
+                cover(s, covered, copy.offset, slot_extent_bytes(&copy));
+        }
+    }
+    for (uint64_t page = 0; page < pages; page++) {
+        run = covered[page / 64] >> (page % 64) & 1 ? 0 : run + 1;
+        out->free_bytes += run ? FMT_PAGE : 0;
+        if (run * FMT_PAGE > out->largest_free_bytes)
+            out->largest_free_bytes = run * FMT_PAGE;
+    }
+    free(covered);
+    return GISMO_OK;
+}
+
 static int stats(struct gismo_store *s, gismo_stats *out) {
     memset(out, 0, sizeof *out);
     out->data_bytes = s->sb.data_bytes;
@@ -122,7 +161,7 @@ static int stats(struct gismo_store *s, gismo_stats *out) {
         }
     }
     if (s->read_only)
-        return GISMO_OK;
+        return free_by_scan(s, out);
     store_lock(s);
     while (recover_find_dead(s) > 0 && recover_step(s))
         ;
@@ -175,9 +214,9 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
     out->incarnation = FMT_GENERATION(word);
     out->heartbeat = prim_load64(&lane->heartbeat);
     out->heartbeat_unix_ns = prim_load64(&lane->heartbeat_unix_ns);
-    out->joined_unix_ns = prim_load64(&lane->joined_unix_ns);
-    memcpy(out->boot_id, lane->boot_id, 16);
-    memcpy(out->state_dir_uuid, lane->state_dir_uuid, 16);
+    out->joined_unix_ns = prim_load64(&s->identities[host_id].joined_unix_ns);
+    memcpy(out->boot_id, s->identities[host_id].boot_id, 16);
+    memcpy(out->state_dir_uuid, s->identities[host_id].state_dir_uuid, 16);
     out->is_self = !s->read_only && host_id == s->lane;
     for (uint32_t w = 0; w < FMT_MAX_ARENAS / 64; w++)
         out->arenas += (uint32_t)__builtin_popcountll(prim_load64(&lane->arena_map[w]));

@@ -48,6 +48,7 @@ struct gismo_store {
     int software;
     uint64_t chunks, slots;
     struct fmt_superblock sb;
+    struct fmt_identity *identities;
     struct fmt_lane *lanes;
     struct fmt_register_line *registers;
     struct fmt_chunk *chunk_headers;
@@ -149,7 +150,10 @@ static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0
 /* lane.c: P9 */
 int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id);
 void lane_leave(struct gismo_store *s);
-uint64_t lane_state_word(struct gismo_store *s, uint32_t lane);
+static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
+    prim_refresh(s->software, &s->identities[lane], FMT_LINE);
+    return prim_load64(&s->identities[lane].state_word);
+}
 void lane_heartbeat(struct gismo_store *s);
 
 /* unit.c: P7, leasing of arenas and slot groups */
@@ -186,6 +190,7 @@ int chunk_claim_locked(struct gismo_store *s, uint32_t chunk); /* 1 = claimed no
 void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk);
 void chunk_settle_locked(struct gismo_store *s, uint32_t chunk); /* retire, free it if empty, unclaim unless needed */
 uint64_t chunk_retire_locked(struct gismo_store *s, uint32_t chunk); /* returns mask freed */
+void retire_later(struct gismo_store *s, uint32_t chunk);
 int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */
 void chunk_close_all_locked(struct gismo_store *s);
@@ -240,6 +245,18 @@ void object_abort_locked(struct gismo_store *s, uint32_t slot);
 /* store.c: what every call begins with. 0, or why it cannot be. */
 int store_enter(struct gismo_store *s);
 void store_release_host(struct gismo_store *s); /* leave lane and registration, unmap: no pins are left */
+
+/* Everything a get or delete of this slot will touch, at once: on random slots the cache misses then overlap. */
+static inline void slot_prefetch(struct gismo_store *s, uint32_t slot) {
+    uint32_t chunk = slot / FMT_CHUNK_SLOTS;
+    struct host_chunk *control = &s->host.chunk[chunk];
+    __builtin_prefetch(&s->slot[slot], 1);
+    __builtin_prefetch(control, 1);
+    __builtin_prefetch(&control->pinners[s->index / 64 & 8]);
+    __builtin_prefetch(&s->pin_counts[slot], 1);
+    __builtin_prefetch(&s->chunk_headers[chunk]);
+    __builtin_prefetch(&s->local[chunk], 1);
+}
 
 /* Runs a call with SIGBUS turned into GISMO_EMEDIA. */
 int media_failed(struct gismo_store *s);

@@ -19,11 +19,6 @@
 #define SETTLE_NS 200000000ull
 #define SILENCE_NS 3000000000ull
 
-uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
-    prim_refresh(s->software, &s->lanes[lane], FMT_LINE);
-    return prim_load64(&s->lanes[lane].state_word);
-}
-
 void lane_heartbeat(struct gismo_store *s) {
     struct fmt_lane *lane = &s->lanes[s->lane];
     prim_store64(&lane->heartbeat_unix_ns, now_coarse_unix_ns());
@@ -32,14 +27,14 @@ void lane_heartbeat(struct gismo_store *s) {
 }
 
 static void set_state(struct gismo_store *s, uint64_t incarnation, uint32_t state) {
-    prim_store64(&s->lanes[s->lane].state_word, FMT_WORD(incarnation, state));
-    prim_flush(s->software, &s->lanes[s->lane], FMT_LINE);
+    prim_store64(&s->identities[s->lane].state_word, FMT_WORD(incarnation, state));
+    prim_flush(s->software, &s->identities[s->lane], FMT_LINE);
     prim_fence_full();
 }
 
 static void write_identity(struct gismo_store *s, const uint8_t boot[16], const uint8_t uuid[16]) {
-    struct fmt_lane *lane = &s->lanes[s->lane];
-    struct fmt_lane copy;
+    struct fmt_identity *lane = &s->identities[s->lane];
+    struct fmt_identity copy;
     memset(&copy, 0, sizeof copy);
     memcpy(copy.boot_id, boot, 16);
     memcpy(copy.state_dir_uuid, uuid, 16);
@@ -55,9 +50,9 @@ static void write_identity(struct gismo_store *s, const uint8_t boot[16], const 
 }
 
 static int is_identity(struct gismo_store *s, uint32_t lane, const uint8_t boot[16], const uint8_t uuid[16]) {
-    prim_refresh(s->software, &s->lanes[lane], FMT_LINE);
-    return memcmp(s->lanes[lane].boot_id, boot, 16) == 0 &&
-           (uuid == NULL || memcmp(s->lanes[lane].state_dir_uuid, uuid, 16) == 0);
+    prim_refresh(s->software, &s->identities[lane], FMT_LINE);
+    return memcmp(s->identities[lane].boot_id, boot, 16) == 0 &&
+           (uuid == NULL || memcmp(s->identities[lane].state_dir_uuid, uuid, 16) == 0);
 }
 
 static int next_incarnation(uint64_t old_value, void *ctx, uint64_t *new_value) {

@@ -79,7 +79,7 @@ int fmt_layout(const struct fmt_shape *shape, struct fmt_superblock *sb, const c
 
     uint64_t at = FMT_SUPERBLOCK_BYTES;
     sb->lanes_offset = at;
-    at = align_up(at + (uint64_t)lanes * sizeof(struct fmt_lane), FMT_PAGE);
+    at = align_up(at + (uint64_t)lanes * FMT_LANE_BYTES, FMT_PAGE);
     sb->registers_offset = at;
     at = align_up(at + ((uint64_t)most_arenas + groups + lanes) * lanes * FMT_LINE, FMT_PAGE);
     sb->chunks_offset = at;
@@ -134,7 +134,7 @@ int fmt_superblock_check(const struct fmt_superblock *sb, uint64_t medium_bytes,
         (sb->segment_max & (sb->segment_max - 1)))
         return -1;
     uint64_t lanes = sb->max_lanes, end = FMT_SUPERBLOCK_BYTES, size = sb->size - FMT_SUPERBLOCK_BYTES;
-    if (!region_ok(sb->lanes_offset, lanes * sizeof(struct fmt_lane), &end, size) ||
+    if (!region_ok(sb->lanes_offset, lanes * FMT_LANE_BYTES, &end, size) ||
         !region_ok(sb->registers_offset, ((uint64_t)sb->arenas + sb->groups + lanes) * lanes * FMT_LINE, &end, size) ||
         !region_ok(sb->chunks_offset, sb->chunks * sizeof(struct fmt_chunk), &end, size) ||
         !region_ok(sb->slots_offset, sb->chunks * FMT_PAGE, &end, size) ||

@@ -25,7 +25,8 @@ void sleep_ns(uint64_t ns) {
     nanosleep(&t, NULL);
 }
 
-static __thread char thread_mark; /* its address names the thread, cheaper than gettid */
+static __thread char thread_mark
+    __attribute__((tls_model("initial-exec"))); /* its address names the thread, cheaper than gettid */
 
 void store_lock(struct gismo_store *s) {
     uint32_t expected = 0;

@@ -56,8 +56,19 @@ static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) 
         for (uint64_t bits = marks[w]; bits && !did; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             uint64_t seen = claim;
-            if (c >= s->chunks || loc_load(&s->host.chunk[c].claim) != claim)
+            if (c >= s->chunks)
                 continue;
+            if (loc_load(&s->host.chunk[c].claim) != claim) {
+                /* It may have died between giving it back, or leaving a request, and looking again. */
+                if (loc_load(&s->host.chunk[c].pending)) {
+                    if (unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))
+                        retire_later(s, c);
+                    else
+                        bit_set(s->host.outbound, c);
+                    loc_store(&s->host.header->retire_hint, (uint64_t)1);
+                }
+                continue;
+            }
             loc_store(&s->claimed[w], s->claimed[w] | 1ull << (c % 64)); /* before the claim, as ever */
             if (!loc_cas(&s->host.chunk[c].claim, &seen, s->claim)) {
                 loc_store(&s->claimed[w], s->claimed[w] & ~(1ull << (c % 64)));

@@ -7,7 +7,14 @@
  */
 #include "internal.h"
 
+#include "crc32c.h"
+
 #define RESEND_NS 100000000ull
+
+static uint64_t check_of(uint64_t sequence, uint64_t what, uint64_t value) {
+    uint64_t words[3] = {sequence, what, value};
+    return crc32c(0, words, sizeof words);
+}
 
 static struct fmt_ring *ring_of(struct gismo_store *s, uint32_t from, uint32_t to) {
     return &s->rings[(uint64_t)from * s->sb.max_lanes + to];
@@ -25,12 +32,13 @@ int ring_send(struct gismo_store *s, uint32_t to, uint32_t op, uint32_t what, ui
         return GISMO_EBUSY;
     int status = GISMO_EBUSY;
     uint64_t tail = prim_load64(&ring->tail), head = ring_head(s, to);
+    prim_publish(s->software, &ring->tail, 8); /* a predecessor may have died before its flush */
     if (tail - head < FMT_RING_CELLS) {
         struct fmt_ring_cell *cell = &ring->cell[tail % FMT_RING_CELLS];
         uint64_t words = (uint64_t)op << 32 | what, sequence = tail + 1;
         prim_store64(&cell->what, words);
         prim_store64(&cell->value, value);
-        prim_store64(&cell->check, words ^ value ^ sequence);
+        prim_store64(&cell->check, check_of(sequence, words, value));
         prim_store64(&cell->sequence, sequence);
         prim_flush(s->software, cell, sizeof *cell);
         prim_fence_store();
@@ -75,12 +83,13 @@ static int receive(struct gismo_store *s, uint32_t from) {
         return 0;
     int handled = 0;
     uint64_t head = prim_load64(&ring->head), tail = prim_load64(&ring->tail);
+    prim_publish(s->software, &ring->head, 8); /* likewise */
     while (head != tail && handled < (int)FMT_RING_CELLS) {
         struct fmt_ring_cell *cell = &ring->cell[head % FMT_RING_CELLS];
         prim_refresh(s->software, cell, sizeof *cell);
         uint64_t sequence = prim_load64(&cell->sequence), what = prim_load64(&cell->what);
         uint64_t value = prim_load64(&cell->value), check = prim_load64(&cell->check);
-        if (sequence != head + 1 || check != (sequence ^ what ^ value))
+        if (sequence != head + 1 || check != check_of(sequence, what, value))
             break; /* not yet visible */
         uint32_t op = (uint32_t)(what >> 32), index = (uint32_t)what;
         if (op == FMT_RING_CLEAR) {
@@ -118,13 +127,11 @@ int ring_send_outbound(struct gismo_store *s) {
                 continue;
             struct host_chunk *control = &s->host.chunk[c];
             struct fmt_chunk header;
-            bit_clear(s->host.outbound, c); /* before the look at pending: a request that comes now sets it again */
-            prim_fence_full();
-            if (!chunk_header_read(s, c, &header) || header.lane_plus_1 == 0 || header.lane_plus_1 > s->sb.max_lanes)
-                continue;
-            if (header.lane_plus_1 - 1 == s->lane || unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
-                bit_set(s->host.retire, c); /* it became ours: then we do it ourselves */
-                loc_store(&s->host.header->retire_hint, (uint64_t)1);
+            bool known =
+                chunk_header_read(s, c, &header) && header.lane_plus_1 != 0 && header.lane_plus_1 <= s->sb.max_lanes;
+            if (known && (header.lane_plus_1 - 1 == s->lane || unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))) {
+                retire_later(s, c); /* it became ours: then we do it ourselves */
+                bit_clear(s->host.outbound, c);
                 continue;
             }
             bool send = now >= s->local[c].retry_unix_ns;
@@ -148,9 +155,14 @@ int ring_send_outbound(struct gismo_store *s) {
                     s->local[c].retry_unix_ns = now + RESEND_NS;
             }
             if (open) {
-                bit_set(s->host.outbound, c);
                 left++;
+                continue;
             }
+            /* Cleared last, and looked at again: neither our death nor a request that comes now loses one. */
+            bit_clear(s->host.outbound, c);
+            prim_fence_full();
+            if (loc_load(&control->pending))
+                bit_set(s->host.outbound, c);
         }
     }
     return left;

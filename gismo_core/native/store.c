@@ -35,7 +35,8 @@ int store_enter(struct gismo_store *s) {
 /* ---- open, close ----------------------------------------------------------------------------- */
 
 static void set_regions(struct gismo_store *s) {
-    s->lanes = (void *)(s->base + s->sb.lanes_offset);
+    s->identities = (void *)(s->base + s->sb.lanes_offset);
+    s->lanes = (void *)(s->base + s->sb.lanes_offset + s->sb.max_lanes * sizeof(struct fmt_identity));
     s->registers = (void *)(s->base + s->sb.registers_offset);
     s->chunk_headers = (void *)(s->base + s->sb.chunks_offset);
     s->slot = (void *)(s->base + s->sb.slots_offset);
@@ -247,10 +248,9 @@ static inline void pin(struct gismo_store *s, uint32_t slot) {
     /* A host needs no byte for slots of its own groups: their claimer looks at the counts. */
     if (!unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk))) {
         uint8_t *byte = s->pins + (s->lane * s->chunks + chunk) * FMT_LINE + slot % FMT_CHUNK_SLOTS;
-        if (prim_load8(byte) != 1) {
+        if (prim_load8(byte) != 1)
             prim_store8(byte, 1);
-            prim_flush(s->software, byte, 1);
-        }
+        prim_flush(s->software, byte, 1); /* also one that was 1: whoever stored it may have frozen before its flush */
     }
     prim_fence_full(); /* P3.2: pin before the second look */
 }
@@ -260,6 +260,7 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out) {
         return fail(GISMO_EGONE, "the handle belongs to another store");
     if (UNLIKELY(h->slot >= s->slots || h->generation > FMT_GENERATION_MASK))
         return fail(GISMO_EINVAL, "the handle is damaged: slot %u of %llu", h->slot, (unsigned long long)s->slots);
+    slot_prefetch(s, h->slot);
     struct fmt_slot *record = &s->slot[h->slot];
     uint64_t want = FMT_WORD(h->generation, GISMO_SEALED);
     prim_refresh(s->software, record, sizeof *record);
@@ -390,6 +391,7 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
         return fail(GISMO_EGONE, "the handle belongs to another store");
     if (h->slot >= s->slots || h->generation > FMT_GENERATION_MASK)
         return fail(GISMO_EINVAL, "the handle is damaged: slot %u of %llu", h->slot, (unsigned long long)s->slots);
+    slot_prefetch(s, h->slot);
     struct fmt_slot *record = &s->slot[h->slot];
     prim_refresh(s->software, record, sizeof *record);
     if (prim_load64(&record->word) != FMT_WORD(h->generation, GISMO_SEALED) ||

@@ -21,13 +21,13 @@
  *                    it is lost. Repair: covered by a header: not the dead one's. Covered by an intent only: undecided, so the dead one's intent stays and is looked at again later.
  *
  * CONFIGS: ONE_PAGE TWO_PAGES
- * MUTANTS ONE_PAGE: MANY_SURVIVORS NO_VERSION FORGET_CONTESTED BIT_FIRST HEADERS_FIRST NO_HEADERS NO_INTENTS INTENT_AFTER_BITS CLEAR_INTENT_FIRST TAKE_FROM_FROZEN
+ * MUTANTS ONE_PAGE: NO_VERSION FORGET_CONTESTED BIT_FIRST HEADERS_FIRST NO_HEADERS NO_INTENTS INTENT_AFTER_BITS CLEAR_INTENT_FIRST TAKE_FROM_FROZEN
  * MUTANTS TWO_PAGES: MANY_SURVIVORS NO_VERSION HEADERS_FIRST FREE_UNSEEN
  */
 #ifdef TWO_PAGES
 #define WORKERS 2
-#define OPS 2
-#define DEATHS 1
+#define OPS (me == 1 -> 2 : 1)
+#define DEATHS 2
 #define PAGES 2
 #else
 #define WORKERS 3
@@ -258,7 +258,7 @@ init {
 #if WORKERS == 3
         run Worker(3);
 #endif
-#if defined(TWO_PAGES) || defined(MANY_SURVIVORS)
+#ifdef TWO_PAGES
         run Survivor(S1);
 #endif
         run Survivor(S2);

@@ -86,7 +86,7 @@ struct gismo_bench_copier {
     copy_function cached, stream;
 };
 
-enum { SPINS = 20000 }; /* about 0.2 ms: longer than a lap's pause between two copies, far shorter than idling */
+enum { SPINS = 2000 }; /* about 20 us: the next copy of a lap comes sooner; the store may spin as long */
 
 static void *second_thread(void *argument) {
     gismo_bench_copier *copier = argument;
