@@ -822,7 +822,7 @@ with gismo_core.open(args[0], state_dir=args[1]) as store:
         processes = [python(code, store_path, str(state_dir), str(seed)) for seed in range(6)]
         store.put(b"c" * 1000, name="common")
         wait_all(processes)
-        assert store.stats().sealed_objects == 1
+        eventually(lambda: store.stats().sealed_objects == 1, "only the common object is left")
 
     def test_the_death_of_a_process_costs_only_its_own(self, store: Store, store_path: str, state_dir: Path) -> None:
         code = """

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import datetime
 import pickle
-import sys
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from gismo_core import _native, errors
+from gismo_core._export import export_buffer
 from gismo_core._lifetime import NativeStore, WriteEnd, write_exporters
 from gismo_core.handles import Handle, first_48, unchecked
 
@@ -35,7 +35,7 @@ class View:
     Made by Store.get. An unpickled View keeps the buffer it was unpickled with and pins nothing itself.
     """
 
-    # The order matters below Python 3.12: see _export_buffer.
+    # Slots lie in alphabetical order, and export_buffer needs the memory in the second.
     __slots__ = ("__weakref__", "_a_native", "_b_memory", "_c_view", "_d_handle", "_e_meta")
 
     _a_native: NativeStore | None
@@ -56,6 +56,7 @@ class View:
         return memory
 
     def __buffer__(self, flags: int, /) -> memoryview:
+        # For type checkers, isinstance(view, collections.abc.Buffer) and where export_buffer does not apply.
         return memoryview(self._b_memory)
 
     @property
@@ -196,28 +197,7 @@ def _unpickle(data: Any, handle: Handle, raw_view: bytes, name: str | None, leng
     return view
 
 
-def _export_buffer(cls: type) -> None:
-    """Give `cls` the buffer protocol on CPython 3.10 and 3.11, where __buffer__ (PEP 688) means nothing yet.
-
-    pickle.PickleBuffer is a C type whose bf_getbuffer only forwards to the object at byte 24 of the instance
-    (Objects/picklebufobject.c: PyObject_HEAD, then Py_buffer {buf, obj, ...}). `cls` keeps its memoryview in its
-    second slot, which is byte 24 as well, so that function is right for it; the type's tp_as_buffer lies at
-    byte 160 of PyTypeObject. Both layouts are final: those Pythons get security fixes only. The alternative, an
-    extension module, would have to be built for each Python of each image that this package is injected into.
-    """
-    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return  # view.data still works
-    tp_as_buffer = 160
-    forward = ctypes.c_void_p.from_address(
-        ctypes.c_void_p.from_address(id(pickle.PickleBuffer) + tp_as_buffer).value or 0
-    )
-    slots = ctypes.c_void_p.from_address(id(cls) + tp_as_buffer).value
-    if slots is not None:
-        ctypes.c_void_p.from_address(slots).value = forward.value
-
-
-if sys.version_info < (3, 12):
-    _export_buffer(View)
+export_buffer(View, "_b_memory")
 
 
 class Draft:

@@ -379,10 +379,12 @@ void host_unregister(struct gismo_store *s) {
     char name[64];
     if (s->claim == 0)
         return;
-    pins_name(name, sizeof name, s->index, s->epoch);
-    unlinkat(s->state_dir_fd, name, 0);
-    fold_counters(s, &s->host.process[s->index]);
-    loc_store(&s->host.process[s->index].word, s->epoch << 8 | HOST_PROCESS_FREE);
+    if (!s->failed) {
+        pins_name(name, sizeof name, s->index, s->epoch);
+        unlinkat(s->state_dir_fd, name, 0);
+        fold_counters(s, &s->host.process[s->index]);
+        loc_store(&s->host.process[s->index].word, s->epoch << 8 | HOST_PROCESS_FREE);
+    } /* else it may have claims and an intent: left LIVE without its lock, it is recovered like the dead */
     lock_byte(s->lock_fd, s->index, F_UNLCK);
     if (s->pin_counts)
         munmap(s->pin_counts, s->pins_bytes);

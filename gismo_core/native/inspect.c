@@ -245,10 +245,7 @@ int gismo_host(struct gismo_store *s, uint32_t host_id, gismo_host_info *out) {
     return host_id >= s->sb.max_lanes ? GISMO_ENOTFOUND : GUARDED(s, host_info(s, host_id, out));
 }
 
-int gismo_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *out) {
-    int status = store_enter(s);
-    if (status)
-        return status;
+static int next_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *out) {
     for (uint32_t i = *cursor; i < HOST_PROCESSES; i++) {
         struct host_process *p = &s->host.process[i];
         uint64_t word = loc_load(&p->word);
@@ -287,10 +284,12 @@ int gismo_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *o
     return GISMO_ENOTFOUND;
 }
 
-int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
+int gismo_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *out) {
     int status = store_enter(s);
-    if (status)
-        return status;
+    return status ? status : GUARDED(s, next_process(s, cursor, out));
+}
+
+static int evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
     if (host_id >= s->sb.max_lanes)
         return fail(GISMO_EINVAL, "host id %u is out of range: this store has room for hosts 0..%u", host_id,
                     s->sb.max_lanes - 1);
@@ -303,4 +302,9 @@ int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed
     return fail(
         GISMO_EUNSUPPORTED,
         "this version cannot evict a host: its objects stay readable, its bytes are not reused until it comes back");
+}
+
+int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
+    int status = store_enter(s);
+    return status ? status : GUARDED(s, evict_host(s, host_id, confirmed_off));
 }

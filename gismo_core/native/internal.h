@@ -91,7 +91,7 @@ struct gismo_store {
     atomic_uint_fast64_t writes; /* unsealed objects of this process */
 
     /* the background thread */
-    uint32_t wake; /* futex, own process (others use host.process[].kick) */
+    int wake_fd; /* eventfd: ends the leader's poll; all else is woken by host.process[].kick */
     atomic_int thread_state;
     int no_thread;
     int inotify_fd;

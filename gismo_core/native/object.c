@@ -209,6 +209,15 @@ static bool others_have_room(struct gismo_store *s) {
     return false;
 }
 
+/* Room is there, but its arena was just being changed by another process: a moment later it can be had. */
+static bool pages_are_there(struct gismo_store *s, uint64_t length) {
+    uint64_t pages, largest;
+    store_lock(s);
+    page_free_stats(s, &pages, &largest);
+    store_unlock(s);
+    return largest * FMT_PAGE >= length;
+}
+
 #define GRACE_NS 60000000ull
 
 /* Why it may be wished for: the room of other hosts comes back within their tick (10 ms) if they have empty arenas. */
@@ -218,7 +227,7 @@ static int begin_waiting(struct gismo_store *s, uint64_t length, const gismo_cre
     if (LIKELY(status != GISMO_EFULL))
         return status;
     uint64_t start = now_ns(), step = 200000;
-    bool grace = others_have_room(s);
+    bool grace = others_have_room(s) || pages_are_there(s, length);
     uint64_t limit = wait_ns < 0 ? UINT64_MAX : (uint64_t)wait_ns;
     if (grace && limit < GRACE_NS)
         limit = GRACE_NS;

@@ -134,7 +134,7 @@ int ring_send_outbound(struct gismo_store *s) {
                 bit_clear(s->host.outbound, c);
                 continue;
             }
-            bool send = now >= s->local[c].retry_unix_ns;
+            bool send = known && now >= s->local[c].retry_unix_ns; /* whose it is has to be known */
             uint64_t open = 0;
             for (uint64_t pending = loc_load(&control->pending); pending; pending &= pending - 1) {
                 uint32_t i = (uint32_t)__builtin_ctzll(pending), slot = c * FMT_CHUNK_SLOTS + i;

@@ -11,6 +11,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static int recover_some(struct gismo_store *s) {
+    store_lock(s);
+    if (recover_step(s) == 0)
+        (void)recover_find_dead(s); /* puts a hint right that is out of date */
+    store_unlock(s);
+    return GISMO_OK;
+}
+
 int store_enter(struct gismo_store *s) {
     if (UNLIKELY(s == NULL))
         return fail(GISMO_EINVAL, "no store");
@@ -23,12 +31,8 @@ int store_enter(struct gismo_store *s) {
         return fail(GISMO_EPERM, "the store %s was opened read-only: it can be looked at, not used", s->path);
     if (UNLIKELY(atomic_load_explicit(&s->thread_state, memory_order_relaxed) == 0 && !s->no_thread))
         (void)thread_start(s); /* after a fork; a thread that cannot be had is no failure: gismo_tick does its work */
-    if (UNLIKELY(loc_load(&s->host.header->reaping) != 0)) {
-        store_lock(s);
-        if (recover_step(s) == 0)
-            (void)recover_find_dead(s); /* puts a hint right that is out of date */
-        store_unlock(s);
-    }
+    if (UNLIKELY(loc_load(&s->host.header->reaping) != 0))
+        return GUARDED(s, recover_some(s));
     return GISMO_OK;
 }
 
@@ -102,7 +106,7 @@ int gismo_open(const char *path, const gismo_open_options *o, struct gismo_store
     struct gismo_store *s = calloc(1, sizeof *s);
     if (s == NULL)
         return fail(GISMO_ESYS, "out of memory");
-    s->fd = s->lock_fd = s->probe_fd = s->state_dir_fd = s->inotify_fd = -1;
+    s->fd = s->lock_fd = s->probe_fd = s->state_dir_fd = s->inotify_fd = s->wake_fd = -1;
     s->views = 1; /* until closed */
     s->read_only = o && o->read_only;
     s->no_thread = o && o->no_thread;
@@ -139,13 +143,18 @@ int gismo_open(const char *path, const gismo_open_options *o, struct gismo_store
     return GISMO_OK;
 }
 
+static int leave(struct gismo_store *s) {
+    recover_all(s);
+    (void)ring_send_outbound(s);
+    lane_leave(s);
+    return GISMO_OK;
+}
+
+/* Only leaving touches the medium; should that fail, all else is given back, and the others see a death. */
 void store_release_host(struct gismo_store *s) {
     if (s->state_mapping) {
-        if (!s->failed) {
-            recover_all(s);
-            (void)ring_send_outbound(s);
-            lane_leave(s);
-        }
+        if (!s->failed && GUARDED(s, leave(s)) != GISMO_OK)
+            s->failed = GISMO_EMEDIA;
         host_unregister(s);
     }
     host_detach(s);
@@ -165,15 +174,10 @@ static int close_chunks(struct gismo_store *s) {
     return GISMO_OK;
 }
 
-static int release_host(struct gismo_store *s) {
-    store_release_host(s);
-    return GISMO_OK;
-}
-
 /* `views` counts pins, plus one until the store is closed: who brings it to 0 gives everything back. */
 static void drop_view(struct gismo_store *s) {
     if (atomic_fetch_sub(&s->views, 1) == 1)
-        (void)GUARDED(NULL, release_host(s));
+        store_release_host(s);
 }
 
 int gismo_close(struct gismo_store *s) {
@@ -229,7 +233,7 @@ static bool delete_is_pending(struct gismo_store *s, uint32_t slot, uint64_t gen
            loc_load(&s->host.pending_generation[slot]) >= generation;
 }
 
-static inline void unpin(struct gismo_store *s, uint32_t slot) {
+static inline int unpin(struct gismo_store *s, uint32_t slot) {
     loc_sub(&s->pin_counts[slot], 1u);
     struct host_chunk *control = &s->host.chunk[slot / FMT_CHUNK_SLOTS];
     (void)control;
@@ -237,6 +241,7 @@ static inline void unpin(struct gismo_store *s, uint32_t slot) {
         bit_set(s->host.retire, slot / FMT_CHUNK_SLOTS);
         loc_store(&s->host.header->retire_hint, (uint64_t)1);
     }
+    return GISMO_OK;
 }
 
 static inline void pin(struct gismo_store *s, uint32_t slot) {
@@ -255,7 +260,16 @@ static inline void pin(struct gismo_store *s, uint32_t slot) {
     prim_fence_full(); /* P3.2: pin before the second look */
 }
 
-static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out) {
+static bool fits(const struct fmt_slot *record, const gismo_handle *h) {
+    return record->offset == h->offset && record->length == h->length && record->creator_lane == h->lane;
+}
+
+static int damaged_handle(const gismo_handle *h) {
+    return fail(GISMO_EINVAL, "the handle is damaged: it does not fit the object in slot %u", h->slot);
+}
+
+/* *pinned: the pin is counted and, unless all goes well, still to be given back, whichever way this ends. */
+static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, volatile int *pinned) {
     if (UNLIKELY(memcmp(h->store_uuid, s->sb.uuid, 16) != 0))
         return fail(GISMO_EGONE, "the handle belongs to another store");
     if (UNLIKELY(h->slot >= s->slots || h->generation > FMT_GENERATION_MASK))
@@ -267,21 +281,17 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out) {
     if (UNLIKELY(prim_load64(&record->word) != want || delete_is_pending(s, h->slot, h->generation)))
         return gone(h);
     atomic_fetch_add_explicit(&s->views, 1, memory_order_relaxed);
-    pin(s, h->slot);
+    *pinned = 1;
+    pin(s, h->slot); /* counts before it touches the medium */
     prim_refresh(s->software, record, sizeof *record);
-    if (UNLIKELY(prim_load64(&record->word) != want)) {
-        unpin(s, h->slot);
-        drop_view(s);
+    if (UNLIKELY(prim_load64(&record->word) != want))
         return gone(h);
-    }
     struct fmt_slot copy = *record;
     if (UNLIKELY(!slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc ||
-                 (copy.flags & FMT_SLOT_INTERNAL) || copy.offset != h->offset || copy.length != h->length)) {
+                 (copy.flags & FMT_SLOT_INTERNAL) || !fits(&copy, h))) {
         bool damaged = !slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc;
-        unpin(s, h->slot);
-        drop_view(s);
         return damaged ? fail(GISMO_ECORRUPT, "the record of slot %u is damaged: run `gismo fsck`", h->slot)
-                       : fail(GISMO_EINVAL, "the handle is damaged: it does not fit the object in slot %u", h->slot);
+                       : damaged_handle(h);
     }
     if (s->software && copy.creator_lane != s->lane) {
         prim_fence_load();
@@ -304,9 +314,20 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out) {
     return GISMO_OK;
 }
 
+/* The pin goes even where the medium has failed. */
+static void give_back(struct gismo_store *s, uint32_t slot) {
+    (void)GUARDED(NULL, unpin(s, slot));
+    drop_view(s);
+}
+
 int gismo_get(struct gismo_store *s, const gismo_handle *h, gismo_view *out) {
+    volatile int pinned = 0;
     int status = store_enter(s);
-    return status ? status : GUARDED(s, get(s, h, out));
+    if (LIKELY(status == GISMO_OK))
+        status = GUARDED(s, get(s, h, out, &pinned));
+    if (UNLIKELY(status != GISMO_OK && pinned))
+        give_back(s, h->slot);
+    return status;
 }
 
 static int retain(struct gismo_store *s, uint32_t slot) {
@@ -323,18 +344,13 @@ int gismo_retain(struct gismo_store *s, uint32_t slot) {
     return retain(s, slot);
 }
 
-static int release(struct gismo_store *s, uint32_t slot) {
-    unpin(s, slot);
-    drop_view(s);
-    return GISMO_OK;
-}
-
 int gismo_release(struct gismo_store *s, uint32_t slot) {
     if (UNLIKELY(s == NULL || s->base == NULL || s->pin_counts == NULL))
         return fail(GISMO_ECLOSED, "the store is closed and has no views");
     if (UNLIKELY(slot >= s->slots || loc_load(&s->pin_counts[slot]) == 0))
         return fail(GISMO_EINVAL, "this process does not pin slot %u", slot);
-    return GUARDED(NULL, release(s, slot));
+    give_back(s, slot);
+    return GISMO_OK;
 }
 
 static int view_buffers(struct gismo_store *s, const gismo_view *view, uint64_t *out) {
@@ -399,6 +415,8 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
         return gone(h);
     if (record->flags & FMT_SLOT_INTERNAL)
         return fail(GISMO_EINVAL, "slot %u is a table of the store itself", h->slot);
+    if (!fits(record, h)) /* of a sealed object nothing changes; if it is gone by now, so is the question */
+        return damaged_handle(h);
     uint32_t chunk = h->slot / FMT_CHUNK_SLOTS;
     int status;
     store_lock(s);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -174,9 +175,9 @@ static int rest(struct gismo_store *s, int leader, uint64_t ns) {
         futex_wait(&p->kick, kick, ns, 1);
         return 0;
     }
-    struct pollfd poller = {s->inotify_fd, POLLIN, 0};
-    /* A kick does not end a poll: never sleep longer than it may wait. */
-    if (poll(&poller, 1, (int)(ns / 1000000u)) <= 0)
+    struct pollfd poller[2] = {{s->inotify_fd, POLLIN, 0}, {s->wake_fd, POLLIN, 0}};
+    /* A kick from another process does not end a poll: never sleep longer than it may wait. */
+    if (poll(poller, 2, (int)(ns / 1000000u)) <= 0 || !(poller[0].revents & POLLIN))
         return 0;
     char buffer[1024];
     while (read(s->inotify_fd, buffer, sizeof buffer) > 0)
@@ -247,6 +248,7 @@ int thread_start(struct gismo_store *s) {
     if (r == NULL)
         return fail(GISMO_ESYS, "out of memory");
     r->s = s;
+    s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before); /* the thread begins with signals blocked: none is meant for it */
@@ -281,8 +283,13 @@ void thread_stop(struct gismo_store *s) {
         return;
     struct runner *r = runner_of(s);
     thread_kick_process(s, s->index);
+    uint64_t one = 1;
+    if (s->wake_fd >= 0 && write(s->wake_fd, &one, sizeof one) < 0)
+        (void)0; /* then it ends with its own rest */
     if (r) {
         pthread_join(r->thread, NULL);
+        close(s->wake_fd);
+        s->wake_fd = -1;
         free(r);
         set_runner(s, NULL);
     }
@@ -410,6 +417,9 @@ static void fork_child(void) {
         if (s->inotify_fd >= 0)
             close(s->inotify_fd);
         s->inotify_fd = -1;
+        if (s->wake_fd >= 0)
+            close(s->wake_fd);
+        s->wake_fd = -1;
         set_runner(s, NULL); /* its memory is the parent thread's, gone with it */
         s->thread_state = THREAD_NONE; /* the next operation starts one */
         s->lock = 0;

@@ -177,7 +177,7 @@ static void make_quiet(uint8_t *base) {
 
 /* 0: two hosts at work; 1: the first has left; 2: both were killed, their lanes can be taken; 3: 2 as if incoherent. */
 static void make_images(void) {
-    gismo_format_options f = {.size_bytes = STORE_BYTES, .max_hosts = 4, .store_uuid = {1, 2, 3, 4, 5, 6, 7, 8}};
+    gismo_format_options f = {.size_bytes = STORE_BYTES, .max_hosts = 4, .max_objects = 2048, .store_uuid = {1, 2, 3, 4, 5, 6, 7, 8}};
     must_be_ok(gismo_format(store_path, &f, NULL, NULL, NULL), "format");
     disk_fd = open(store_path, O_RDWR | O_CLOEXEC);
     disk = mmap(NULL, STORE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, disk_fd, 0);
@@ -664,11 +664,21 @@ static int lowest_descriptor(void) {
     return fd;
 }
 
+static void name_descriptors(void) {
+    char link[64], target[300];
+    for (int fd = 0; fd < 64; fd++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, target, sizeof target - 1);
+        if (n > 0)
+            fprintf(stderr, "descriptor %d: %.*s\n", fd, (int)n, target);
+    }
+    fprintf(stderr, "last error: %s\n", gismo_error_message());
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
-    static int descriptors;
-    if (descriptors == 0)
-        descriptors = lowest_descriptor();
+
+    int descriptors = lowest_descriptor();
     waited_ns = 0;
     uint8_t which = u8(&in), flags = u8(&in);
     if (disk_bytes != STORE_BYTES)
@@ -709,6 +719,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         gismo_free(t.s);
     }
     remove_tree(state_path);
+    if (lowest_descriptor() != descriptors || mappings() != 0)
+        name_descriptors();
     MUST(lowest_descriptor() == descriptors, "a descriptor was left open");
     MUST(mappings() == 0, "%d mappings were left behind", mappings());
     return 0;

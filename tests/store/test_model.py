@@ -40,7 +40,7 @@ class Object:
     deleted_by: int | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Written:
     """An object being written."""
 
@@ -49,6 +49,14 @@ class Written:
     host: int
     name: str | None
     tag: int
+
+
+@dataclass(eq=False)
+class Held:
+    """A view or a buffer of one, and what must stay in it."""
+
+    memory: View | memoryview
+    data: bytes
 
 
 @dataclass
@@ -89,7 +97,7 @@ class StoreModel(RuleBasedStateMachine):
         self.path = str(self.folder / "pool")
         gismo_core.format(self.path, size=SIZE_BYTES)
         self.reference = Reference()
-        self.held: list[tuple[View | memoryview, bytes]] = []
+        self.held: list[Held] = []
         self.stores: list[Store] = []
 
     @initialize()
@@ -174,7 +182,7 @@ class StoreModel(RuleBasedStateMachine):
         view = self.stores[number].get(handle)
         assert [bytes(part) for part in view.buffers] == one.data
         assert (view.name, view.tag, view.handle) == (one.name, one.tag, handle)
-        held = (view, bytes(view))
+        held = Held(view, bytes(view))
         self.held.append(held)
         return held
 
@@ -193,13 +201,15 @@ class StoreModel(RuleBasedStateMachine):
             time.sleep(0.001)
 
     @rule(held=consumes(views), keep_buffer=st.booleans())
-    def drop(self, held: tuple[View, bytes], keep_buffer: bool) -> None:
-        if held not in self.held:
+    def drop(self, held: Held, keep_buffer: bool) -> None:
+        view = held.memory
+        if held not in self.held or not isinstance(view, View):
             return
-        self.held.remove(held)
         if keep_buffer:
-            self.held.append((held[0].data, held[1]))
-        held[0].release()
+            held.memory = view.data
+        else:
+            self.held.remove(held)
+        view.release()
 
     @rule()
     def drop_all(self) -> None:
@@ -247,8 +257,8 @@ class StoreModel(RuleBasedStateMachine):
 
     @invariant()
     def held_bytes_never_change(self) -> None:
-        for memory, data in self.held:
-            assert memoryview(memory) == data
+        for held in self.held:
+            assert memoryview(held.memory) == held.data
 
     def teardown(self) -> None:
         try:
