@@ -36,6 +36,10 @@ _HOLDERS_MAX = 16
 # Names of the module are found faster than attributes, and __init__ costs more than what it would do.
 _new_view: Callable[[type[View]], View] = object.__new__
 _new_draft: Callable[[type[Draft]], Draft] = object.__new__
+_new_handle: Callable[[type[Handle]], Handle] = object.__new__
+_set_raw: Callable[[Handle, bytes], None] = Handle.__dict__["raw"].__set__
+_CBytes = _native.CBytes
+_CHandle = _native.CHandle
 _CObject = _native.CObject
 _CView = _native.CView
 
@@ -147,7 +151,7 @@ class Store:
     After close(), every method raises StoreClosed; buffers of views stay valid until they are dropped.
     """
 
-    __slots__ = ("__weakref__", "_c_create", "_c_delete", "_c_get", "_info", "_native", "_path")
+    __slots__ = ("__weakref__", "_c_create", "_c_delete", "_c_get", "_c_put_bytes", "_info", "_native", "_path")
 
     def __init__(self, native: NativeStore, path: str) -> None:
         library = native.library
@@ -163,6 +167,7 @@ class Store:
         native.seal = calls.seal
         self._c_create: Callable[..., int] = library.quick.create
         self._c_get: Callable[..., int] = calls.get
+        self._c_put_bytes: Callable[..., int] = library.put_bytes
         self._c_delete: Callable[..., int] = library.delete
 
     @property
@@ -198,17 +203,18 @@ class Store:
 
         Errors: StoreFull, NameTaken, InvalidArgument (not bytes-like, not C-contiguous), StoreClosed.
         """
+        raw = _CHandle()
+        if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and name is None and not tag and wait_s is None:
+            status = self._c_put_bytes(self._native.pointer, _CBytes(buffers, len(buffers)), 1, None, raw)
+            if status:
+                raise self._error(status)
+            handle = _new_handle(Handle)
+            _set_raw(handle, *first_48(raw))
+            return handle
         native = self._native
         if native.closed:
             raise self._error(errors.ECLOSED)
-        raw = _native.CHandle()
         options = None if name is None and not tag else _create_options(name, tag)
-        if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and wait_s is None:
-            entry = _native.CBytes(buffers, len(buffers))
-            status = native.library.put_bytes(native.pointer, entry, 1, options, raw)
-            if status:
-                raise self._error(status, errors.NameTaken)
-            return unchecked(*first_48(raw))
         with Pinned(buffers) as pinned:
             if pinned.total_bytes < _QUICK_PUT_BYTES and wait_s is None:
                 status = native.library.quick.put(native.pointer, pinned.entries, pinned.count, options, raw)
@@ -417,7 +423,7 @@ class Store:
 
     def close(self) -> None:
         """Leave the store: unsealed objects are aborted. Exported buffers stay valid until dropped. Repeatable."""
-        self._c_create = self._c_get = self._c_delete = _closed
+        self._c_create = self._c_get = self._c_put_bytes = self._c_delete = _closed
         self._native.close()
 
     def __enter__(self) -> Self:

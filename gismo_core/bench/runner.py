@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +31,8 @@ from gismo_core.bench.result import Measurement, Result, judge
 from gismo_core.bench.worker import WorkerError, die_with_parent
 
 MIN_SAMPLES = 5
+PREFIX = "gismo-bench-"
+ABANDONED_S = 10.0
 
 
 @dataclass(slots=True)
@@ -51,19 +55,44 @@ class Report:
 
 @contextlib.contextmanager
 def work_directory() -> Iterator[Path]:
-    """A directory on tmpfs that is gone afterwards, also after Ctrl-C and SIGTERM."""
+    """A directory on tmpfs that is gone afterwards, also after Ctrl-C and SIGTERM; after SIGKILL, by the next run.
+
+    A lock on it says that its run is alive, whatever PID namespace that is in.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    parent = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    path = Path(tempfile.mkdtemp(prefix="gismo-bench-", dir=parent))
+    parent = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    remove_abandoned(parent)
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
         signal.signal(signal.SIGTERM, before)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove what killed runs left: gigabytes of memory, maybe. One that has just begun has no lock yet: spared."""
+    for path in parent.glob(PREFIX + "*"):
+        try:
+            if path.stat().st_uid != os.geteuid() or time.time() - path.stat().st_mtime < ABANDONED_S:
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # alive
+        finally:
+            os.close(lock)
 
 
 def lacking(group: Group, medium: Medium, *, quick: bool) -> str | None:

@@ -79,15 +79,24 @@ bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot) {
 
 static bool load_local(struct gismo_store *s, uint32_t chunk) {
     struct local_chunk *l = &s->local[chunk];
-    struct fmt_chunk h;
+    struct fmt_chunk *shared = &s->chunk_headers[chunk], h;
+    prim_refresh(s->software, shared, sizeof *shared);
+    if (LIKELY(l->header_crc != 0 && l->header_word == prim_load64(&shared->word) && l->header_crc == shared->crc &&
+               l->base == shared->base))
+        return true;
+    l->header_crc = 0;
     if (!chunk_header_read(s, chunk, &h))
         return false;
     l->size_class = (uint8_t)(h.word >> 8);
     l->cells = (uint8_t)(h.word >> 16);
     l->cell_bytes = (uint32_t)(h.word >> 32);
     l->base = h.base;
-    if ((h.word & 0xff) == FMT_CHUNK_NONE)
+    if ((h.word & 0xff) == FMT_CHUNK_NONE) {
         l->cells = 0;
+        return true;
+    }
+    l->header_word = h.word;
+    l->header_crc = h.crc;
     return true;
 }
 
@@ -227,6 +236,7 @@ static int take_free_chunk(struct gismo_store *s, uint32_t *out) {
 static void untake_free_chunk(struct gismo_store *s, uint32_t chunk) {
     s->local[chunk].free = s->local[chunk].deleted = 0;
     s->local[chunk].cells = 0;
+    s->local[chunk].header_crc = 0;
     bit_set(s->host.free_chunks, chunk);
     chunk_unclaim_locked(s, chunk);
 }

@@ -58,8 +58,19 @@ static inline void guard_pop_(struct gismo_guard *guard) {
     __asm__ volatile("" ::: "memory");
 }
 
+/*
+ * clang does not know by itself that __builtin_setjmp returns twice, and may give the stack slot of a local that only the
+ * second return reads to another variable. A call of a function that says so keeps it from that. gcc knows.
+ */
+#if defined(__clang__)
+int guard_returns_twice(void) __attribute__((returns_twice));
+#define GUARD_RETURNS_TWICE_() (void)guard_returns_twice()
+#else
+#define GUARD_RETURNS_TWICE_() (void)0
+#endif
+
 /* Macros, for __builtin_setjmp must be in the frame that is jumped to. Pushed after setjmp: armed means jumpable. */
-#define GUARD_TRY(g) (__builtin_setjmp((g).jmp) == 0 ? (guard_push_(&(g)), 1) : 0)
+#define GUARD_TRY(g) (GUARD_RETURNS_TWICE_(), __builtin_setjmp((g).jmp) == 0 ? (guard_push_(&(g)), 1) : 0)
 #define GUARD_END(g) guard_pop_(&(g))
 
 #endif

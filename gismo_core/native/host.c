@@ -464,7 +464,8 @@ static uint32_t *living_counts(struct gismo_store *s, uint32_t index, bool *unkn
 uint64_t host_pins(struct gismo_store *s, uint32_t slot) {
     struct host_chunk *c = &s->host.chunk[slot / FMT_CHUNK_SLOTS];
     uint64_t total = 0;
-    for (uint32_t w = 0; w < HOST_MASK_WORDS; w++) {
+    for (uint64_t words = loc_load(&c->pinner_words); words; words &= words - 1) {
+        uint32_t w = (uint32_t)__builtin_ctzll(words) % HOST_MASK_WORDS;
         for (uint64_t mask = loc_load(&c->pinners[w]); mask; mask &= mask - 1) {
             bool unknown;
             uint32_t *counts = living_counts(s, w * 64 + (uint32_t)__builtin_ctzll(mask), &unknown);
@@ -477,7 +478,8 @@ uint64_t host_pins(struct gismo_store *s, uint32_t slot) {
 uint64_t host_pinned_mask(struct gismo_store *s, uint32_t chunk, uint64_t slots) {
     struct host_chunk *c = &s->host.chunk[chunk];
     uint64_t pinned = 0;
-    for (uint32_t w = 0; w < HOST_MASK_WORDS; w++) {
+    for (uint64_t words = loc_load(&c->pinner_words); words; words &= words - 1) {
+        uint32_t w = (uint32_t)__builtin_ctzll(words) % HOST_MASK_WORDS;
         for (uint64_t mask = loc_load(&c->pinners[w]); mask; mask &= mask - 1) {
             bool unknown;
             uint32_t *counts = living_counts(s, w * 64 + (uint32_t)__builtin_ctzll(mask), &unknown);

@@ -49,11 +49,23 @@ struct host_chunk {
     uint64_t pending; /* slots asked to be deleted; see host_tables.pending_generation */
     uint64_t free;
     uint64_t deleted;
-    uint64_t pad[4];
+    uint64_t pinner_words; /* bit w: pinners[w] may be other than 0. So a chunk never pinned costs this line alone */
+    uint64_t pad[3];
     uint64_t pinners[HOST_MASK_WORDS]; /* processes that ever pinned here; never cleared */
     uint64_t pad2[8];
 };
 _Static_assert(sizeof(struct host_chunk) == 256, "chunk control size");
+
+/* Before the first count of this process in the chunk. Atomic: from here on whoever retires here looks at our counts. */
+static inline void host_mark_pinner(struct host_chunk *c, uint32_t index) {
+    uint64_t *mask = &c->pinners[index / 64], bit = 1ull << (index % 64);
+    if (__builtin_expect(__atomic_load_n(mask, __ATOMIC_ACQUIRE) & bit, 1))
+        return;
+    GISMO_SITE(LOCAL);
+    __atomic_fetch_or(&c->pinner_words, 1ull << (index / 64), __ATOMIC_SEQ_CST);
+    GISMO_SITE(LOCAL);
+    __atomic_fetch_or(mask, bit, __ATOMIC_SEQ_CST);
+}
 
 /* An arena or a slot group, and the claim of its register. */
 struct host_unit {

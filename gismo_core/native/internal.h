@@ -35,6 +35,8 @@ struct local_chunk {
     uint8_t cells;
     uint32_t cell_bytes;
     uint64_t base;
+    uint64_t header_word; /* the header that all this was read from, and its checksum: not checked again */
+    uint32_t header_crc;
     uint64_t retry_unix_ns; /* retire: not before, after pins were met */
 };
 
@@ -246,14 +248,12 @@ void object_abort_locked(struct gismo_store *s, uint32_t slot);
 int store_enter(struct gismo_store *s);
 void store_release_host(struct gismo_store *s); /* leave lane and registration, unmap: no pins are left */
 
-/* Everything a get or delete of this slot will touch, at once: on random slots the cache misses then overlap. */
+/* What a get or delete of this slot will touch, at once: on random slots the cache misses then overlap. */
 static inline void slot_prefetch(struct gismo_store *s, uint32_t slot) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
     struct host_chunk *control = &s->host.chunk[chunk];
     __builtin_prefetch(&s->slot[slot], 1);
     __builtin_prefetch(control, 1);
-    __builtin_prefetch(&control->pinners[s->index / 64 & 8]);
-    __builtin_prefetch(&s->pin_counts[slot], 1);
     __builtin_prefetch(&s->chunk_headers[chunk]);
     __builtin_prefetch(&s->local[chunk], 1);
 }

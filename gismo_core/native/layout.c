@@ -46,9 +46,11 @@ int fmt_layout(const struct fmt_shape *shape, struct fmt_superblock *sb, const c
     uint64_t least = (size / segment) * FMT_CHUNK_SLOTS / 2; /* else chunks run out before pages do */
     if (shape->max_objects == 0 && objects < least)
         objects = least;
+    if (shape->max_objects == 0 && objects > 1ull << 31)
+        objects = 1ull << 31;
     if (objects < 2 * FMT_CHUNK_SLOTS * 4)
         objects = 2 * FMT_CHUNK_SLOTS * 4;
-    uint64_t chunks = (objects + FMT_CHUNK_SLOTS - 1) / FMT_CHUNK_SLOTS;
+    uint64_t chunks = objects / FMT_CHUNK_SLOTS + (objects % FMT_CHUNK_SLOTS != 0); /* no sum that can wrap */
     if (chunks > (1u << 25)) {
         *why = "at most 2^31 objects fit a store";
         return -1;

@@ -241,18 +241,45 @@ static int write_store(uint8_t *base, const struct fmt_superblock *sb) {
     return GISMO_OK;
 }
 
-static int existing_is_harmless(const char *bare, const void *head, uint64_t bytes, uint32_t force) {
+static bool is_zero(const uint8_t *p, uint64_t bytes) {
+    return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
+}
+
+/* Is there anything but zeroes in the file? All of it is looked at; holes are passed by. -1 = it cannot be read. */
+static int file_content(int fd, uint64_t bytes) {
+    uint8_t piece[16384];
+    for (uint64_t at = 0; at < bytes;) {
+        off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            return 0; /* a hole up to the end */
+        if (data >= 0 && (uint64_t)data > at)
+            at = (uint64_t)data;
+        ssize_t n = at < bytes ? pread(fd, piece, sizeof piece, (off_t)at) : 0;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return 0;
+        if (!is_zero(piece, (uint64_t)n))
+            return 1;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+static int existing_is_harmless(const char *bare, int fd, int is_dax, const void *head, uint64_t bytes,
+                                uint64_t file_bytes, uint32_t force) {
     if (force)
         return GISMO_OK;
     const struct fmt_superblock *sb = head;
-    if (sb->magic == FMT_MAGIC)
+    if (bytes >= sizeof sb->magic && sb->magic == FMT_MAGIC)
         return fail(GISMO_EEXIST,
                     "%s already holds a Gismo store: open it, or format it with --force and lose its objects", bare);
-    const uint8_t *p = head;
-    for (uint64_t i = 0; i < bytes; i++)
-        if (p[i])
-            return fail(GISMO_EEXIST,
-                        "%s holds something that is not a Gismo store: format it with --force to overwrite it", bare);
+    int content = is_dax ? !is_zero(head, bytes) : file_content(fd, file_bytes);
+    if (content < 0)
+        return fail_errno(GISMO_ESYS, "cannot read %s", bare);
+    if (content)
+        return fail(GISMO_EEXIST,
+                    "%s holds something that is not a Gismo store: format it with --force to overwrite it", bare);
     return GISMO_OK;
 }
 
@@ -288,7 +315,7 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
         void *head = mmap(NULL, map_bytes, PROT_READ, MAP_SHARED, fd, 0);
         if (head == MAP_FAILED)
             return fail_errno(GISMO_ESYS, "cannot map %s", bare);
-        status = existing_is_harmless(bare, head, look < map_bytes ? look : map_bytes, o->force);
+        status = existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force);
         munmap(head, map_bytes);
         if (status)
             return status;

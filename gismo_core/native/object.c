@@ -69,7 +69,9 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     if (length > s->sb.data_bytes || slot_extent_bytes(&record) > s->sb.data_bytes)
         return full(s, length);
     uint64_t extent = slot_extent_bytes(&record);
-    uint32_t size_class = extent <= FMT_SMALL_MAX ? fmt_class_of(extent) : FMT_CLASS_LARGE, slot;
+    /* Tables of names are LARGE whatever their size: recovery looks for lost ones there. */
+    bool small = extent <= FMT_SMALL_MAX && !(flags & FMT_SLOT_INTERNAL);
+    uint32_t size_class = small ? fmt_class_of(extent) : FMT_CLASS_LARGE, slot;
     status = chunk_slot_locked(s, size_class, &slot);
     if (status)
         return status;

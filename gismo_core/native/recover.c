@@ -83,6 +83,13 @@ static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) 
     return did;
 }
 
+/* Nobody would ever claim an arena that is RETURNING, so whoever died returning one is looked for (P7). */
+static void settle_arenas(struct gismo_store *s, uint64_t claim) {
+    for (uint32_t a = 0; a < s->sb.arenas; a++)
+        if (loc_load(&s->host.arena[a].claim) == claim && arena_claim(s, a))
+            host_unclaim(s, &s->host.arena[a].claim);
+}
+
 int recover_step(struct gismo_store *s) {
     for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
         struct host_process *p = &s->host.process[i];
@@ -91,6 +98,7 @@ int recover_step(struct gismo_store *s) {
             continue;
         if (recover_chunk(s, i, epoch))
             return 1;
+        settle_arenas(s, host_claim_word(i, epoch));
         uint64_t kind = loc_load(&p->intent_kind), first = loc_load(&p->intent_first),
                  pages = loc_load(&p->intent_pages);
         if ((kind & 0xff) == HOST_INTENT_PAGES) {

@@ -246,9 +246,7 @@ static inline int unpin(struct gismo_store *s, uint32_t slot) {
 
 static inline void pin(struct gismo_store *s, uint32_t slot) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
-    uint64_t *mask = &s->host.chunk[chunk].pinners[s->index / 64], bit = 1ull << (s->index % 64);
-    if (UNLIKELY(!(loc_load(mask) & bit)))
-        loc_or(mask, bit);
+    host_mark_pinner(&s->host.chunk[chunk], s->index);
     loc_add(&s->pin_counts[slot], 1u);
     /* A host needs no byte for slots of its own groups: their claimer looks at the counts. */
     if (!unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk))) {
@@ -275,6 +273,8 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
     if (UNLIKELY(h->slot >= s->slots || h->generation > FMT_GENERATION_MASK))
         return fail(GISMO_EINVAL, "the handle is damaged: slot %u of %llu", h->slot, (unsigned long long)s->slots);
     slot_prefetch(s, h->slot);
+    __builtin_prefetch(&s->host.chunk[h->slot / FMT_CHUNK_SLOTS].pinners[s->index / 64], 1);
+    __builtin_prefetch(&s->pin_counts[h->slot], 1);
     struct fmt_slot *record = &s->slot[h->slot];
     uint64_t want = FMT_WORD(h->generation, GISMO_SEALED);
     prim_refresh(s->software, record, sizeof *record);

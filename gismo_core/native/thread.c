@@ -353,7 +353,7 @@ static int make_spare(struct gismo_store *s, struct spare *spare) {
                     slot += FMT_CHUNK_SLOTS - 1;
                     continue;
                 }
-                loc_or(&c->pinners[twin->index / 64], 1ull << (twin->index % 64));
+                host_mark_pinner(c, twin->index);
             }
             uint32_t count = loc_load(&s->pin_counts[slot]);
             if (count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import mmap
@@ -26,7 +27,7 @@ from gismo_core.bench.cycle import MILLION
 from gismo_core.bench.group import Group
 from gismo_core.bench.medium import MARGIN_BYTES, Medium, RefusedError, parse_store, refuse_if_used
 from gismo_core.bench.result import Measurement, Row, judge
-from gismo_core.bench.runner import Report, lacking, run, run_one
+from gismo_core.bench.runner import Report, lacking, remove_abandoned, run, run_one
 
 PUT = catalog.find("store.put.1MiB").rows[0]
 VERSUS = catalog.find("store.vs.plasma").rows[0]
@@ -324,13 +325,29 @@ def test_a_group_that_dies_has_failed(tmp_path: Path) -> None:
     assert [entry["name"] for entry in report.failed] == [PUT.name]
 
 
+def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(tmp_path: Path) -> None:
+    old = time.time() - 60
+    for name in ("gismo-bench-dead", "gismo-bench-alive", "gismo-bench-new", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "store").touch()
+        os.utime(tmp_path / name, (old, old))
+    os.utime(tmp_path / "gismo-bench-new")
+    lock = os.open(tmp_path / "gismo-bench-alive", os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_abandoned(tmp_path)
+    finally:
+        os.close(lock)
+    assert {path.name for path in tmp_path.iterdir()} == {"gismo-bench-alive", "gismo-bench-new", "other"}
+
+
 # ---- the real thing ----
 
 
 @pytest.fixture
 def work() -> Iterator[Path]:
     """A directory on tmpfs, in which nothing may be left."""
-    path = Path(f"/dev/shm/gismo-bench-test-{os.getpid()}")
+    path = Path(f"/dev/shm/gismo-test-bench-{os.getpid()}")
     path.mkdir()
     yield path
     left = list(path.iterdir())
@@ -351,8 +368,14 @@ def _measure(*arguments: str) -> dict[str, Any]:
     return document
 
 
-def _directories() -> set[Path]:
-    return set(Path("/dev/shm").glob("gismo-bench-*"))
+def _work_directory(pid: int) -> Path | None:
+    """That of a running benchmark, which has it open."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = Path(os.readlink(fd))
+            if target.name.startswith("gismo-bench-"):
+                return target
+    return None
 
 
 @needs_library
@@ -397,13 +420,12 @@ def test_a_real_store_is_refused_and_destroyed_only_when_told(work: Path) -> Non
 @needs_library
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_after_an_interruption(number: signal.Signals) -> None:
-    before = _directories()
     process = subprocess.Popen(
         _command("--only", "store.cycle.contended"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 30
-        while not any(path.glob("store*") for path in _directories() - before):
+        while (work := _work_directory(process.pid)) is None or not list(work.glob("store*")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -412,7 +434,7 @@ def test_nothing_is_left_after_an_interruption(number: signal.Signals) -> None:
     finally:
         process.kill()
         process.wait()
-    assert _directories() <= before
+    assert not work.exists()
 
 
 @needs_library

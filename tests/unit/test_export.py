@@ -39,17 +39,17 @@ def test_the_memory_and_not_the_exporter_is_what_consumers_hold() -> None:
     data = bytearray(b"abc")
     made = Exporter(data)
     reference = weakref.ref(made)
-    consumer = memoryview(made)
+    held, consumer = made._b_memory, memoryview(made)
     count = sys.getrefcount(made)
     assert consumer.readonly
-    assert consumer.obj is data
+    assert consumer.obj is held
     del made
     gc.collect()
     assert reference() is None
     assert count <= 3
     with pytest.raises(BufferError):
         data.clear()
-    del consumer
+    del consumer, held
     data.clear()
 
 
