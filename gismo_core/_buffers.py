@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -25,21 +26,19 @@ class Pinned:
         count = len(parts)
         if not 1 <= count <= _native.BUFFERS_MAX:
             raise InvalidArgument(f"an object has 1 to {_native.BUFFERS_MAX} buffers, not {count}; join some of them")
-        self.entries = (_native.CBuffer * count)()
         self._held: list[_native.PyBuffer] = []
         self.count = count
-        total = 0
+        flat: list[int] = []
         try:
-            for entry, part in zip(self.entries, parts, strict=True):
+            for part in parts:
                 held = hold(part)
                 self._held.append(held)
-                entry.data = held.buf
-                entry.length = held.len
-                total += held.len
+                flat += held.buf or 0, held.len
         except BaseException:
             self.release()
             raise
-        self.total_bytes = total
+        self.entries = (ctypes.c_uint64 * (2 * count))(*flat)  # gismo_buffer[count]
+        self.total_bytes = sum(flat[1::2])
 
     def release(self) -> None:
         held, self._held = self._held, []

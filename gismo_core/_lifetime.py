@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gismo_core import _native
+from gismo_core.errors import ECLOSED, StoreClosed
 
 
 class Fork:
@@ -34,15 +35,18 @@ _CLOSED = -1
 class NativeStore:
     """A gismo_store and how it ends.
 
-    gismo_close must not run while a writable buffer is exported: it would abort the object and give bytes away
-    that a numpy array can still write. gismo_free must not run before the last pin is given back; every exporter
-    holds a reference to this object, so it runs when the last of them is gone.
+    gismo_close must not run while
+    - a writable buffer is exported: it would abort the object and give bytes away that an array can still write;
+    - another thread is inside a call that gave the GIL away: the memory would vanish under it. Such calls are made
+      inside `with native:`. Calls that keep the GIL need no such care, because gismo_close keeps it as well.
+    So close() marks the store closed at once, and whoever ends the last of these closes it. gismo_free must not run
+    before the last pin is given back; every exporter holds a reference to this object, so it runs after the last.
 
-    `epoch` is Fork.generation while open and negative once closed: an object being written
-    remembers it, and one comparison tells whether it may still be sealed here.
+    `epoch` is Fork.generation while open and negative once closed: an object being written remembers it, and one
+    comparison tells whether it may still be sealed here.
     """
 
-    __slots__ = ("__weakref__", "epoch", "library", "lock", "pointer", "release", "seal", "writers")
+    __slots__ = ("__weakref__", "calls", "epoch", "library", "lock", "pointer", "release", "seal", "writers")
 
     def __init__(self, library: _native.Library, pointer: ctypes.c_void_p) -> None:
         self.library = library
@@ -51,6 +55,7 @@ class NativeStore:
         self.seal: Callable[..., int] = library.quick.seal
         self.epoch = Fork.generation
         self.writers = 0
+        self.calls = 0
         self.lock = threading.RLock()  # re-entrant: a finalizer may run inside it
         _open_stores.add(self)
 
@@ -59,20 +64,42 @@ class NativeStore:
         return self.epoch < 0
 
     def close(self) -> None:
-        """Close now, or when the last writable buffer is dropped. Safe to repeat."""
+        """Close now, or when the last writable buffer is dropped and the last call is over. Safe to repeat."""
         with self.lock:
             if self.closed:
                 return
             self.epoch = _CLOSED
             _open_stores.discard(self)
-            if self.writers:
-                return
-        self._close_native()
+            self._close_if_unused()
 
-    def _close_native(self) -> None:
-        status = self.library.slow.close(self.pointer)
-        if status:
-            raise self.library.error(status)
+    def _close_if_unused(self) -> None:
+        if self.closed and not self.writers and not self.calls:
+            status = self.library.quick.close(self.pointer)
+            if status:
+                raise self.library.error(status)
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.epoch < 0:
+                raise StoreClosed("the store is closed in this process; open it again")
+            self.calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.calls = max(0, self.calls - 1)  # it is 0 in a child forked meanwhile
+            self._close_if_unused()
+
+    def careful(self, function: Callable[..., int]) -> Callable[..., int]:
+        """`function`, which gives the GIL away, made safe against a close in another thread."""
+
+        def call(*arguments: Any) -> int:
+            try:
+                with self:
+                    return function(*arguments)
+            except StoreClosed:
+                return ECLOSED
+
+        return call
 
     def add_writer(self) -> None:
         with self.lock:
@@ -81,9 +108,7 @@ class NativeStore:
     def drop_writer(self) -> None:
         with self.lock:
             self.writers -= 1
-            if self.writers or not self.closed:
-                return
-        self._close_native()
+            self._close_if_unused()
 
     def __del__(self) -> None:
         if not self.closed:
@@ -99,7 +124,8 @@ def _after_fork_in_child() -> None:
     Fork.generation += 1
     for store in list(_open_stores):
         store.epoch = Fork.generation
-        store.lock = threading.RLock()  # the thread that held the old one is not in this process
+        store.lock = threading.RLock()  # the threads that held the old one or were in a call are not here
+        store.calls = 0
 
 
 def _close_all() -> None:

@@ -296,8 +296,20 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "crc32c": ([u32, ptr, u64], u32),
     "cpu_features": ([], u32),
 }
-# Kept short by the GIL: no waiting, no copying, no scan in them.
-_QUICK = ("create", "seal", "abort", "put", "get", "release", "retain", "delete", "error_message", "error_detail")
+# Over before another thread could have had the GIL; gismo_close keeps it for another reason, see NativeStore.
+_QUICK = (
+    "create",
+    "seal",
+    "abort",
+    "get",
+    "release",
+    "retain",
+    "delete",
+    "next",
+    "close",
+    "error_message",
+    "error_detail",
+)
 
 
 class Functions:
@@ -339,6 +351,12 @@ class Library:
         # calls of every cycle that take no 64-bit integers.
         self.release = quick["gismo_release"]
         self.delete = quick["gismo_delete"]
+        # An array of gismo_buffer is cheaper made as an array of numbers, which the type of its own would refuse.
+        flat_put: list[Any] = [ptr, ptr, u32, _P(CreateOptions), _P(CHandle)]
+        self.quick_put = quick["gismo_put"]
+        self.quick_put.argtypes = flat_put
+        self.slow_put = dll["gismo_put"]
+        self.slow_put.argtypes = flat_put
         self.put_bytes = quick["gismo_put"]
         self.put_bytes.argtypes = [ptr, _P(CBytes), u32, _P(CreateOptions), _P(CHandle)]
 

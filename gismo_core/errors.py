@@ -122,7 +122,7 @@ class InvalidArgument(GismoError, ValueError):
 
 
 class NameTaken(GismoError):
-    """An object of this host already has that name."""
+    """An object already has that name."""
 
 
 class NameNotFound(GismoError, LookupError):

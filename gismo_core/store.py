@@ -163,10 +163,10 @@ class Store:
             raise library.error(status)
         self._info = records.store_info(raw)
         # With software coherence a get invalidates and a seal flushes the whole extent: not with the GIL held.
-        calls = library.quick if self._info.coherence == "hardware" else library.slow
-        native.seal = calls.seal
+        software = self._info.coherence == "software"
+        native.seal = native.careful(library.slow.seal) if software else library.quick.seal
         self._c_create: Callable[..., int] = library.quick.create
-        self._c_get: Callable[..., int] = calls.get
+        self._c_get: Callable[..., int] = native.careful(library.slow.get) if software else library.quick.get
         self._c_put_bytes: Callable[..., int] = library.put_bytes
         self._c_delete: Callable[..., int] = library.delete
 
@@ -198,28 +198,28 @@ class Store:
         """Copy one bytes-like object, or a list or tuple of them, into a new object and seal it.
 
         The buffers lie end to end, each 64-byte aligned; View.buffers gives them back. A CRC32C is computed on
-        the way. name: at most 255 bytes of UTF-8, unique on this host. tag: 64 bits, for accounting.
+        the way. name: at most 255 bytes of UTF-8; NameTaken if an object has it. tag: 64 bits, for accounting.
         wait_s: when full, wait this many seconds for room (math.inf: for ever); default: do not.
 
         Errors: StoreFull, NameTaken, InvalidArgument (not bytes-like, not C-contiguous), StoreClosed.
         """
         raw = _CHandle()
-        if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and name is None and not tag and wait_s is None:
-            status = self._c_put_bytes(self._native.pointer, _CBytes(buffers, len(buffers)), 1, None, raw)
+        options = None if name is None and not tag else _create_options(name, tag)
+        if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and wait_s is None:
+            status = self._c_put_bytes(self._native.pointer, _CBytes(buffers, len(buffers)), 1, options, raw)
             if status:
-                raise self._error(status)
+                raise self._error(status, errors.NameTaken)
             handle = _new_handle(Handle)
             _set_raw(handle, *first_48(raw))
             return handle
         native = self._native
         if native.closed:
             raise self._error(errors.ECLOSED)
-        options = None if name is None and not tag else _create_options(name, tag)
         with Pinned(buffers) as pinned:
             if pinned.total_bytes < _QUICK_PUT_BYTES and wait_s is None:
-                status = native.library.quick.put(native.pointer, pinned.entries, pinned.count, options, raw)
+                status = native.library.quick_put(native.pointer, pinned.entries, pinned.count, options, raw)
             else:
-                put = native.library.slow.put
+                put = native.library.slow_put
                 options = options or _native.CreateOptions()
                 status = self._waiting(
                     lambda wait_ns: put(native.pointer, pinned.entries, pinned.count, _wait(options, wait_ns), raw),
@@ -318,7 +318,8 @@ class Store:
         held = hold(buffer)
         try:
             raw = _native.CHandle()
-            status = native.library.slow.find_pinned(native.pointer, held.buf, raw)
+            with native:
+                status = native.library.slow.find_pinned(native.pointer, held.buf, raw)
         finally:
             _native.py_release_buffer(held)
         if status in (errors.ENOTFOUND, errors.EINVAL):
@@ -360,7 +361,7 @@ class Store:
         """All objects of all hosts, in the order of their slots; those that change meanwhile may be missed."""
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
-        while not self._slow("next", cursor, raw, end=errors.ENOTFOUND):
+        while not self._next(cursor, raw):
             yield records.object_info(raw)
 
     def tags(self) -> tuple[records.TagInfo, ...]:
@@ -372,11 +373,12 @@ class Store:
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
         seen = 0
-        while not self._slow("next", cursor, raw, end=errors.ENOTFOUND):
-            total = totals.setdefault(raw.tag, [0, 0, 0])
+        while not self._next(cursor, raw):
+            tag, extent_bytes, pins = records.object_tag(raw)
+            total = totals.setdefault(tag, [0, 0, 0])
             total[0] += 1
-            total[1] += raw.extent_bytes
-            total[2] += raw.pins_here
+            total[1] += extent_bytes
+            total[2] += pins
             seen += 1
             if seen % 256 == 0 and time.monotonic() > until_s:
                 break
@@ -445,23 +447,34 @@ class Store:
     def _slow(self, function: str, *arguments: Any, end: int = errors.OK) -> int:
         """Call gismo_<function> with the GIL released; OK or `end` come back, all else is raised."""
         native = self._native
+        with native:
+            status: int = getattr(native.library.slow, function)(native.pointer, *arguments)
+        if status and status != end:
+            raise self._error(status)
+        return status
+
+    def _next(self, cursor: ctypes.c_uint64, raw: _native.CObjectInfo) -> int:
+        native = self._native
         if native.closed:
             raise self._error(errors.ECLOSED)
-        status: int = getattr(native.library.slow, function)(native.pointer, *arguments)
-        if status and status != end:
+        status: int = native.library.quick.next(native.pointer, cursor, raw)
+        if status and status != errors.ENOTFOUND:
             raise self._error(status)
         return status
 
     def _waiting(self, call: Callable[[int], int], unready: int, wait_s: float | None) -> int:
         """call(wait_ns) until it is done or the time is over, in slices between which Python sees signals."""
+        native = self._native
         if wait_s is None:
-            return call(0)
+            with native:
+                return call(0)
         if not wait_s >= 0:
             raise errors.InvalidArgument(f"wait_s is a number of seconds, 0 or more, or math.inf, not {wait_s!r}")
         end_ns = None if math.isinf(wait_s) else time.monotonic_ns() + int(wait_s * 1e9)
         while True:
             left_ns = _WAIT_SLICE_NS if end_ns is None else max(0, end_ns - time.monotonic_ns())
-            status = call(min(left_ns, _WAIT_SLICE_NS))
+            with native:
+                status = call(min(left_ns, _WAIT_SLICE_NS))
             if status != unready or left_ns == 0:
                 return status
 

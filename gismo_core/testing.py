@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import copy
 import datetime
 import gc
 import math
@@ -239,14 +240,14 @@ class StoreConformance:
 
     def test_handles_survive_every_way_of_sending_them(self, store: Store) -> None:
         handle = store.put(b"abc")
-        for copy in (
+        for same in (
             pickle.loads(pickle.dumps(handle)),
             Handle.parse(str(handle)),
             Handle.from_bytes(handle.to_bytes()),
         ):
-            assert copy == handle
-            assert hash(copy) == hash(handle)
-            assert bytes(store.get(copy)) == b"abc"
+            assert same == handle
+            assert hash(same) == hash(handle)
+            assert bytes(store.get(same)) == b"abc"
 
     def test_a_stale_handle_is_gone_and_never_other_bytes(self, store: Store) -> None:
         stale = []
@@ -625,17 +626,24 @@ class StoreConformance:
     def test_a_store_cannot_be_pickled(self, store: Store) -> None:
         with pytest.raises(TypeError, match="open"):
             pickle.dumps(store)
+        with pytest.raises(TypeError, match="handle"):
+            pickle.dumps(store.create(10))
+
+    def test_copies_of_a_view_are_the_view(self, store: Store) -> None:
+        view = store.get(store.put(b"abc"))
+        assert copy.copy(view) is view
+        assert copy.deepcopy([view])[0] is view
 
     def test_views_pickle(self, store: Store) -> None:
         parts = [pattern(1000), pattern(77)]
         view = store.get(store.put(parts, name="n", tag=3))
         for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-            copy = pickle.loads(pickle.dumps(view, protocol))
-            assert [bytes(part) for part in copy.buffers] == parts
-            assert (copy.handle, copy.name, copy.tag, copy.created) == (view.handle, "n", 3, view.created)
-            assert memoryview(copy).readonly
+            loaded = pickle.loads(pickle.dumps(view, protocol))
+            assert [bytes(part) for part in loaded.buffers] == parts
+            assert (loaded.handle, loaded.name, loaded.tag, loaded.created) == (view.handle, "n", 3, view.created)
+            assert memoryview(loaded).readonly
             with pytest.raises(StoreClosed):
-                copy.verify()
+                loaded.verify()
 
     def test_views_pickle_out_of_band_without_a_copy(self, store: Store) -> None:
         handle = store.put(pattern(1 << 20))
@@ -643,12 +651,12 @@ class StoreConformance:
         out: list[pickle.PickleBuffer] = []
         packed = pickle.dumps(view, 5, buffer_callback=out.append)
         assert len(packed) < 2000
-        copy = pickle.loads(packed, buffers=out)
+        loaded = pickle.loads(packed, buffers=out)
         del view, out
         gc.collect()
-        assert store.find(copy.data) == handle
+        assert store.find(loaded.data) == handle
         assert store.stats().pins_here == 1
-        del copy
+        del loaded
         gc.collect()
         assert store.stats().pins_here == 0
 
@@ -692,8 +700,13 @@ class StoreConformance:
         def work() -> None:
             try:
                 while True:
-                    store.delete(store.put(bytes(100_000)))
-                    store.get(store.put(b"abc"))
+                    store.delete(store.put(bytes(2_000_000)))
+                    kept = store.get(store.put(b"abc"))
+                    with store.create(300_000) as draft:
+                        draft.buffer[:] = bytes(300_000)
+                        store.delete(draft.seal(crc=True))
+                    store.delete(kept.handle)
+                    store.stats()
                     with contextlib.suppress(NameNotFound):
                         store.lookup("never", wait_s=0.01)
             except (StoreClosed, StoreFull) as error:
@@ -707,6 +720,26 @@ class StoreConformance:
         for thread in threads:
             thread.join(_PATIENCE_S)
         assert len(ends) == 4
+
+    def test_close_in_the_middle_of_a_copy(self, store: Store, store_path: str, state_dir: Path) -> None:
+        data = bytes(store.info.data_bytes // 3)
+
+        def work(opened: Store) -> None:
+            with contextlib.suppress(StoreClosed):
+                while True:
+                    opened.delete(opened.put(data))
+
+        for round_number in range(8):
+            opened = gismo_core.open(store_path, state_dir=state_dir)
+            thread = threading.Thread(target=work, args=(opened,))
+            thread.start()
+            time.sleep(0.02 + 0.005 * round_number)
+            opened.close()
+            thread.join(_PATIENCE_S)
+            assert not thread.is_alive()
+            for one in store.objects():
+                if one.state == ObjectState.SEALED:
+                    store.delete(one.handle)
 
     def test_a_forked_child_reads_and_releases_for_itself(self, store: Store) -> None:
         data = pattern(200_000)

@@ -175,6 +175,12 @@ class View:
     ) -> None:
         self.release()
 
+    def __copy__(self) -> Self:
+        return self  # nothing about it can change
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         data: Any = self.data
         # Protocol 5 hands the buffer over without a copy when the pickler has a buffer_callback.
@@ -275,7 +281,7 @@ class Draft:
         exporter = None if self._memory is None else self._end_memory()
         draft = self._draft
         if crc:
-            status = native.library.slow.seal(native.pointer, draft, _native.SEAL_CRC)
+            status = native.careful(native.library.slow.seal)(native.pointer, draft, _native.SEAL_CRC)
         else:
             status = native.seal(native.pointer, draft, 0)
         if status:
@@ -328,6 +334,9 @@ class Draft:
     def __del__(self) -> None:
         if self._epoch == self._store.epoch:
             self._abort()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Draft cannot be pickled: seal it and send its handle")
 
     def __repr__(self) -> str:
         return f"<gismo Draft of {self.nbytes} bytes, {self._end if self._epoch == _ENDED else 'being written'}>"

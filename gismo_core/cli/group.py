@@ -29,6 +29,7 @@ _COMMANDS = {
     "top": "top",
     "doctor": "doctor",
     "bench": "bench",
+    "demo": "demo",
 }
 
 

@@ -65,7 +65,7 @@ def ls_command(store: str, tag: int | None, show_all: bool, limit: int | None, a
 @click.command("put", epilog=exits.HELP)
 @click.argument("store", metavar="STORE")
 @click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True, dir_okay=False))
-@click.option("--name", help="A name to find it by, unique on this host.")
+@click.option("--name", help="A name to find it by; refused if an object has it.")
 @click.option("--tag", type=click.IntRange(0, 2**64 - 1), default=0, help="A number to account it to.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), help="When full, wait this many seconds for room.")
 @host_options

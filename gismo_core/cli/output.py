@@ -11,8 +11,8 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import click
 
@@ -115,7 +115,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty() and (table := _rich_table(columns, rows)) is not None:
         from rich.console import Console
 
-        Console().print(table)
+        console = Console()
+        # As wide as it needs: a handle that is cut or folded into a column cannot be copied.
+        needed = console.measure(table, options=console.options.update(width=10_000)).maximum
+        Console(width=max(console.width, needed)).print(table)
         return
     click.echo(table_text(columns, rows))
 
@@ -142,34 +145,38 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
         return None
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        # A handle that is cut or folded cannot be copied, so it is printed whole and the terminal wraps it.
-        table.add_column(
-            column.lstrip(">"),
-            justify="right" if column.startswith(">") else "left",
-            no_wrap=column == "handle",
-            overflow="fold",
-        )
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.lstrip(">"), justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table
 
 
+class Update(Protocol):
+    """update(done_bytes, total_bytes): the total as well where it became known only on the way."""
+
+    def __call__(self, done_bytes: int, total_bytes: int | None = None) -> None: ...
+
+
 @contextlib.contextmanager
-def progress(what: str, total_bytes: int, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
-    """Gives update(done_bytes). Shown on standard error, to people only, and only for what takes a while."""
-    if not wanted or total_bytes < 64 * 1024**2 or not sys.stderr.isatty():
-        yield lambda done_bytes: None
+def progress(what: str, total_bytes: int | None, *, wanted: bool = True) -> Iterator[Update]:
+    """Gives an Update. Shown on standard error, to people only, and only for what takes a while."""
+    if not wanted or (total_bytes is not None and total_bytes < 64 * 1024**2) or not sys.stderr.isatty():
+        yield _no_update
         return
     try:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         started_s = time.monotonic()
+        total = total_bytes
 
-        def plain_update(done_bytes: int) -> None:
+        def plain_update(done_bytes: int, total_bytes: int | None = None) -> None:
+            nonlocal total
+            total = total_bytes or total
             rate = done_bytes / max(1e-9, time.monotonic() - started_s)
-            share = 100 * done_bytes // max(1, total_bytes)
-            click.echo(f"\r{what} {share:3d} %  {size_text(int(rate))}/s ", nl=False, err=True)
+            share = f"{100 * done_bytes // total:3d} %" if total else size_text(done_bytes)
+            click.echo(f"\r{what} {share}  {size_text(int(rate))}/s ", nl=False, err=True)
 
         yield plain_update
         click.echo("", err=True)
@@ -177,4 +184,12 @@ def progress(what: str, total_bytes: int, *, wanted: bool = True) -> Iterator[Ca
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total_bytes)
-        yield lambda done_bytes: bar.update(task, completed=done_bytes)
+
+        def update(done_bytes: int, total_bytes: int | None = None) -> None:
+            bar.update(task, completed=done_bytes, total=total_bytes)
+
+        yield update
+
+
+def _no_update(done_bytes: int, total_bytes: int | None = None) -> None:
+    pass

@@ -58,7 +58,7 @@ def format_command(
     """
     if size is None and not store.startswith("dax:") and not os.path.exists(store.removeprefix("file:")):
         raise click.UsageError(f"{store} does not exist: say how large to make it, for example --size 4GiB")
-    with progress("formatting", size or 1 << 40, wanted=not as_json and not no_populate) as update:
+    with progress("formatting", size, wanted=not as_json and not no_populate) as update:
         info = gismo_core.format(
             store,
             size=size,
@@ -68,7 +68,7 @@ def format_command(
             mode=mode,
             force=force,
             populate=not no_populate,
-            progress=lambda done_bytes, total_bytes: update(done_bytes),
+            progress=update,
         )
     if as_json:
         show_json(info)

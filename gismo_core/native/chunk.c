@@ -100,12 +100,13 @@ static bool load_local(struct gismo_store *s, uint32_t chunk) {
     return true;
 }
 
-static void claimed_mark(struct gismo_store *s, uint32_t chunk) {
+void chunk_mark(struct gismo_store *s, uint32_t chunk) {
     loc_store(&s->claimed[chunk / 64], s->claimed[chunk / 64] | 1ull << (chunk % 64));
 }
 
-static void claimed_unmark(struct gismo_store *s, uint32_t chunk) {
-    loc_store(&s->claimed[chunk / 64], s->claimed[chunk / 64] & ~(1ull << (chunk % 64)));
+void chunk_unmark(struct gismo_store *s, uint32_t chunk) {
+    if (!s->local[chunk].mine)
+        loc_store(&s->claimed[chunk / 64], s->claimed[chunk / 64] & ~(1ull << (chunk % 64)));
 }
 
 /* 1 = ours, masks loaded. 0 = another has it, or its header is corrupt. */
@@ -116,19 +117,20 @@ int chunk_claim_locked(struct gismo_store *s, uint32_t chunk) {
     struct host_chunk *control = &s->host.chunk[chunk];
     if (loc_load(&control->claim) != 0)
         return 0;
-    claimed_mark(s, chunk); /* before the claim: recovery looks at the marks */
+    chunk_mark(s, chunk); /* before the claim: recovery looks at the marks */
     uint64_t free_claim = 0;
     if (!loc_cas(&control->claim, &free_claim, s->claim)) {
-        claimed_unmark(s, chunk);
+        chunk_unmark(s, chunk);
         return 0;
     }
     if (!load_local(s, chunk)) {
         loc_store(&control->claim, (uint64_t)0);
-        claimed_unmark(s, chunk);
+        chunk_unmark(s, chunk);
         return 0;
     }
-    l->free = loc_load(&control->free);
-    l->deleted = loc_load(&control->deleted);
+    l->free =
+        loc_load(&control->free) & cells_mask(l->cells); /* the header may be another than when they were written */
+    l->deleted = loc_load(&control->deleted) & cells_mask(l->cells);
     l->writing = 0;
     l->open = 0;
     l->retry_unix_ns = 0;
@@ -169,7 +171,7 @@ void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk) {
         chunk_settle_locked(s, chunk);
         return;
     }
-    claimed_unmark(s, chunk);
+    chunk_unmark(s, chunk);
 }
 
 /* Carry out what was left for later: requests, retired slots, and (everywhere) chunks that are empty by now. */
@@ -217,7 +219,7 @@ static int take_free_chunk(struct gismo_store *s, uint32_t *out) {
         for (uint64_t w = 0; w < s->host.words; w++) {
             for (uint64_t bits = loc_load(&s->host.free_chunks[w]); bits; bits &= bits - 1) {
                 uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
-                if (c >= s->chunks || !chunk_claim_locked(s, c))
+                if (c >= s->chunks || s->local[c].mine || !chunk_claim_locked(s, c))
                     continue;
                 bit_clear(s->host.free_chunks, c);
                 if (s->local[c].cells == 0 && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
@@ -285,8 +287,11 @@ static int free_chunk(struct gismo_store *s, uint32_t chunk) {
     bool small = l->size_class != FMT_CLASS_LARGE;
     uint64_t first = 0, pages = 0;
     if (small) {
-        first = (l->base - s->sb.data_offset) / FMT_PAGE;
-        pages = h->bytes / FMT_PAGE;
+        struct fmt_chunk checked; /* it may have been damaged since it was claimed */
+        if (!chunk_header_read(s, chunk, &checked) || (checked.word & 0xff) != FMT_CHUNK_SMALL)
+            return 0;
+        first = (checked.base - s->sb.data_offset) / FMT_PAGE;
+        pages = checked.bytes / FMT_PAGE;
         if (!page_give_begin(s, first, pages))
             return 0;
     }
@@ -374,7 +379,7 @@ void chunk_pending_locked(struct gismo_store *s, uint32_t chunk) {
     for (; pending; pending &= pending - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(pending), slot = chunk * FMT_CHUNK_SLOTS + i;
         uint64_t *word = &s->slot[slot].word, generation = loc_load(&s->host.pending_generation[slot]);
-        if (prim_load64(word) == FMT_WORD(generation, GISMO_SEALED)) {
+        if (i < l->cells && prim_load64(word) == FMT_WORD(generation, GISMO_SEALED)) {
             prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
             prim_publish(s->software, word, 8);
             l->deleted |= 1ull << i;
@@ -491,20 +496,19 @@ int chunk_request_delete(struct gismo_store *s, uint32_t slot, uint64_t generati
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
     struct host_chunk *control = &s->host.chunk[chunk];
     uint64_t *asked = &s->host.pending_generation[slot], seen = loc_load(asked);
-    claimed_mark(s, chunk); /* if we die half-way, the survivor looks at this chunk's pending word */
+    chunk_mark(s, chunk); /* if we die before our second look, the survivor looks at this chunk's requests */
     while (seen < generation && !loc_cas(asked, &seen, generation))
         ;
     if (seen <= generation) { /* else a later one is asked for, so this one is gone */
         loc_or(&control->pending, 1ull << (slot % FMT_CHUNK_SLOTS));
         if (foreign) {
+            s->local[chunk].sent &= ~(1ull << (slot % FMT_CHUNK_SLOTS));
             bit_set(s->host.outbound, chunk);
             loc_store(&s->host.header->retire_hint, (uint64_t)1);
         } else {
             retire_later(s, chunk);
         }
     }
-    if (!s->local[chunk].mine)
-        claimed_unmark(s, chunk);
     return GISMO_OK;
 }
 
@@ -527,9 +531,15 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
         chunk_request_delete(s, slot, generation, false);
         prim_fence_full(); /* the second look */
         if (loc_load(&control->claim) != 0) {
+            chunk_unmark(s, chunk);
             thread_kick_process(s, host_claim_index(holder));
             return GISMO_OK;
         }
+    }
+    if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
+        if (!l->open)
+            chunk_settle_locked(s, chunk);
+        return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
     }
     if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
         if (!l->open)
@@ -595,6 +605,16 @@ void chunk_masks_from_slots(struct gismo_store *s, uint32_t chunk, uint64_t *fre
     }
 }
 
+/* A request is done before its bit goes, but the bit may have belonged to an older one of the same slot. */
+void chunk_restore_requests(struct gismo_store *s, uint32_t chunk) {
+    for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
+        uint32_t slot = chunk * FMT_CHUNK_SLOTS + i;
+        uint64_t generation = loc_load(&s->host.pending_generation[slot]);
+        if (UNLIKELY(generation != 0) && prim_load64(&s->slot[slot].word) == FMT_WORD(generation, GISMO_SEALED))
+            loc_or(&s->host.chunk[chunk].pending, 1ull << i);
+    }
+}
+
 /* WRITING of a dead process: nobody could ever pin it, so DELETED, and retired as every other. */
 static void writing_to_deleted(struct gismo_store *s, uint32_t slot) {
     struct fmt_slot *record = &s->slot[slot];
@@ -641,6 +661,7 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
             l->deleted |= 1ull << i;
         }
     }
+    chunk_restore_requests(s, chunk);
     chunk_pending_locked(s, chunk);
     if (l->cells == 0)
         bit_set(s->host.free_chunks, chunk);

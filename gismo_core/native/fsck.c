@@ -186,7 +186,8 @@ static void check_pages(struct check *c) {
         if (!unit_is_mine(s, AGREE_ARENA, a))
             continue;
         uint64_t first = a * per, last = first + per > s->host.pages ? s->host.pages : first + per;
-        leaked += page_settle(s, first, last - first, c->flags & GISMO_FSCK_REPAIR);
+        bool complete;
+        leaked += page_settle(s, first, last - first, c->flags & GISMO_FSCK_REPAIR, &complete);
         for (uint64_t page = first; page < last; page++)
             lost += !bit_get(s->host.page_bits, page) && (c->covered[page / 64] >> (page % 64) & 1);
     }

@@ -38,6 +38,7 @@ struct local_chunk {
     uint64_t header_word; /* the header that all this was read from, and its checksum: not checked again */
     uint32_t header_crc;
     uint64_t retry_unix_ns; /* retire: not before, after pins were met */
+    uint64_t sent; /* another host's chunk: requests that its host was sent, not to be sent again before the above */
 };
 
 struct gismo_store {
@@ -183,7 +184,7 @@ void page_recount(struct gismo_store *s, uint32_t arena);
 void page_free_stats(struct gismo_store *s, uint64_t *free_pages, uint64_t *largest_pages);
 int arena_claim(struct gismo_store *s, uint32_t arena); /* settles what a dead claimer left; 0 = busy */
 /* Pages of the range that are taken but that nobody has, of arenas claimed one by one: given back. Returns how many. */
-uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int repair);
+uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int repair, bool *complete);
 int page_ensure_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 
 /* chunk.c: chunks and slots */
@@ -193,6 +194,10 @@ void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk);
 void chunk_settle_locked(struct gismo_store *s, uint32_t chunk); /* retire, free it if empty, unclaim unless needed */
 uint64_t chunk_retire_locked(struct gismo_store *s, uint32_t chunk); /* returns mask freed */
 void retire_later(struct gismo_store *s, uint32_t chunk);
+void chunk_mark(struct gismo_store *s, uint32_t chunk); /* in our bitmap: should we die, look at its requests */
+void chunk_unmark(struct gismo_store *s, uint32_t chunk); /* unless we claim it */
+void chunk_restore_requests(struct gismo_store *s,
+                            uint32_t chunk); /* whose pending bit a dead process cleared too early */
 int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */
 void chunk_close_all_locked(struct gismo_store *s);

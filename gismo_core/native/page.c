@@ -113,11 +113,13 @@ static void mark_owned(uint64_t *owned, uint64_t first, uint64_t pages, uint64_t
  * bits) happens under the claim as a whole; and a living process that took pages here keeps its intent until its header or slot is
  * written. So: intents first, headers and slots second.
  */
-static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t pages, int repair) {
+static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t pages, int repair, bool *complete) {
     uint64_t words = (pages + 63) / 64, freed = 0;
     uint64_t *owned = calloc(words, 8);
-    if (owned == NULL)
+    if (owned == NULL) {
+        *complete = false;
         return 0;
+    }
     for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
         struct host_process *p = &s->host.process[i];
         if ((loc_load(&p->word) & 0xff) != HOST_PROCESS_LIVE)
@@ -141,8 +143,11 @@ static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t p
         uint64_t word = prim_load64(&s->chunk_headers[c].word);
         if ((word & 0xff) == FMT_CHUNK_SMALL) {
             struct fmt_chunk h;
-            if (chunk_header_read(s, c, &h))
-                mark_owned(owned, first, pages, h.base / FMT_PAGE - data_page, h.bytes / FMT_PAGE);
+            if (!chunk_header_read(s, c, &h)) {
+                free(owned); /* damaged: any page may be its. What leaks is better than what is given out twice */
+                return 0;
+            }
+            mark_owned(owned, first, pages, h.base / FMT_PAGE - data_page, h.bytes / FMT_PAGE);
         } else if ((word & 0xff) == FMT_CHUNK_LARGE) {
             for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
                 struct fmt_slot slot = s->slot[c * FMT_CHUNK_SLOTS + i];
@@ -163,22 +168,6 @@ static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t p
     return freed;
 }
 
-static void settle_dead_intent(struct gismo_store *s, uint32_t arena, uint32_t index, uint64_t epoch) {
-    struct host_process *p = &s->host.process[index];
-    if (loc_load(&p->word) >> 8 != epoch || (loc_load(&p->intent_kind) & 0xff) != HOST_INTENT_PAGES)
-        return;
-    uint64_t from = loc_load(&p->intent_first), n = loc_load(&p->intent_pages);
-    uint64_t lo = from > arena_first(s, arena) ? from : arena_first(s, arena);
-    uint64_t hi = from + n < arena_end(s, arena) ? from + n : arena_end(s, arena);
-    if (lo < hi) {
-        /* Not LIVE any more, or settle_claimed would count the dead one's own intent as somebody's. */
-        uint64_t word = epoch << 8 | HOST_PROCESS_LIVE;
-        if (loc_cas(&p->word, &word, epoch << 8 | HOST_PROCESS_REAPING))
-            loc_add(&s->host.header->reaping, 1);
-        settle_claimed(s, lo, hi - lo, 1);
-    }
-}
-
 int arena_claim(struct gismo_store *s, uint32_t arena) {
     struct host_unit *unit = &s->host.arena[arena];
     uint64_t before = 0;
@@ -188,8 +177,7 @@ int arena_claim(struct gismo_store *s, uint32_t arena) {
         return 1;
     if (!host_claim(s, &unit->claim))
         return 0;
-    if (before != 0)
-        settle_dead_intent(s, arena, host_claim_index(before), host_claim_epoch(before));
+    /* A dead claimer's half-done pages are settled by its intent, before it is buried: not here (STALE_HOLDER). */
     if (loc_load(&unit->state) == HOST_UNIT_RETURNING) {
         if (agree_owner(agree_peek(s, agree_register_of(s, AGREE_ARENA, arena))) == s->lane + 1) {
             loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);
@@ -227,16 +215,21 @@ static int claim_arenas(struct gismo_store *s, uint64_t first, uint64_t pages) {
     return 1;
 }
 
-uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int repair) {
+uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int repair, bool *complete) {
     uint64_t freed = 0;
+    *complete = true;
     if (first >= s->host.pages || pages > s->host.pages - first || pages == 0)
         return 0;
     for (uint32_t a = arena_of(s, first), last = arena_of(s, first + pages - 1); a <= last; a++) {
-        if (loc_load(&s->host.arena[a].state) != HOST_UNIT_OWNED || !arena_claim(s, a))
+        if (loc_load(&s->host.arena[a].state) != HOST_UNIT_OWNED)
             continue;
+        if (!arena_claim(s, a)) {
+            *complete = false; /* busy: who wants to forget the intent must come again */
+            continue;
+        }
         uint64_t lo = first > arena_first(s, a) ? first : arena_first(s, a);
         uint64_t hi = first + pages < arena_end(s, a) ? first + pages : arena_end(s, a);
-        freed += settle_claimed(s, lo, hi - lo, repair);
+        freed += settle_claimed(s, lo, hi - lo, repair, complete);
         host_unclaim(s, &s->host.arena[a].claim);
     }
     return freed;
@@ -385,8 +378,8 @@ int page_give_begin(struct gismo_store *s, uint64_t first, uint64_t pages) {
 
 void page_give_end(struct gismo_store *s, uint64_t first, uint64_t pages) {
     change_bits(s, first, pages, 0);
+    page_intent_done(s); /* before the claims go: who takes these pages next may die, and our intent would cover them */
     unclaim_arenas(s, arena_of(s, first), arena_of(s, first + pages - 1));
-    page_intent_done(s);
 }
 
 /* Of this host's arenas and of those that nobody has leased. */

@@ -31,27 +31,40 @@ int recover_find_dead(struct gismo_store *s) {
     return found;
 }
 
-/* The claimed-chunk bitmap of a dead process, mapped read-only. NULL if its file is gone. */
-static uint64_t *dead_marks(struct gismo_store *s, uint32_t index, uint64_t epoch, void **mapping) {
+/* The bitmap of marked chunks of a dead process, mapped read-only. 0 = its file is gone (it was buried), -1 = not to be had. */
+static int dead_marks(struct gismo_store *s, uint32_t index, uint64_t epoch, void **mapping, uint64_t **marks) {
     char name[64];
     snprintf(name, sizeof name, "pins.%u.%llu", index, (unsigned long long)epoch);
-    *mapping = NULL;
     int fd = openat(s->state_dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return NULL;
+        return errno == ENOENT ? 0 : -1;
     void *p = mmap(NULL, s->pins_bytes, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (p == MAP_FAILED)
-        return NULL;
+        return -1;
     *mapping = p;
-    return (uint64_t *)(void *)((uint8_t *)p + (s->slots * 4 + 7) / 8 * 8);
+    *marks = (uint64_t *)(void *)((uint8_t *)p + (s->slots * 4 + 7) / 8 * 8);
+    return 1;
 }
 
-/* One chunk of this dead process. 1 = did one, 0 = there is none left. */
+/* It may have died between giving the claim back, or leaving a request, and looking again. */
+static void look_for_requests(struct gismo_store *s, uint32_t chunk) {
+    chunk_restore_requests(s, chunk);
+    if (loc_load(&s->host.chunk[chunk].pending) == 0)
+        return;
+    if (unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)))
+        retire_later(s, chunk);
+    else
+        bit_set(s->host.outbound, chunk);
+}
+
+/* One chunk of this dead process. 1 = did one, 0 = there is none left, -1 = cannot look now. */
 static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) {
-    void *mapping;
-    uint64_t *marks = dead_marks(s, index, epoch, &mapping), claim = host_claim_word(index, epoch);
-    int did = 0;
+    void *mapping = NULL;
+    uint64_t *marks = NULL, claim = host_claim_word(index, epoch);
+    int did = 0, found = dead_marks(s, index, epoch, &mapping, &marks);
+    if (found < 0)
+        return -1;
     for (uint64_t w = 0; marks && w < s->host.words && !did; w++) {
         for (uint64_t bits = marks[w]; bits && !did; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
@@ -59,19 +72,12 @@ static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) 
             if (c >= s->chunks)
                 continue;
             if (loc_load(&s->host.chunk[c].claim) != claim) {
-                /* It may have died between giving it back, or leaving a request, and looking again. */
-                if (loc_load(&s->host.chunk[c].pending)) {
-                    if (unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))
-                        retire_later(s, c);
-                    else
-                        bit_set(s->host.outbound, c);
-                    loc_store(&s->host.header->retire_hint, (uint64_t)1);
-                }
+                look_for_requests(s, c);
                 continue;
             }
-            loc_store(&s->claimed[w], s->claimed[w] | 1ull << (c % 64)); /* before the claim, as ever */
+            chunk_mark(s, c); /* before the claim, as ever */
             if (!loc_cas(&s->host.chunk[c].claim, &seen, s->claim)) {
-                loc_store(&s->claimed[w], s->claimed[w] & ~(1ull << (c % 64)));
+                chunk_unmark(s, c);
                 continue; /* another survivor has it */
             }
             chunk_recover_locked(s, c);
@@ -83,11 +89,26 @@ static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) 
     return did;
 }
 
-/* Nobody would ever claim an arena that is RETURNING, so whoever died returning one is looked for (P7). */
-static void settle_arenas(struct gismo_store *s, uint64_t claim) {
+/*
+ * Who died returning a unit, or leasing it after the agreement, is looked for: nobody else would claim an arena that is RETURNING, and
+ * other hosts could not have what the register says is ours although we know nothing of it (P7).
+ */
+static void settle_unit(struct gismo_store *s, enum agree_unit kind, uint32_t index, uint64_t dead_claim) {
+    struct host_unit *unit = kind == AGREE_ARENA ? &s->host.arena[index] : &s->host.group[index];
+    if (loc_load(&unit->claim) != dead_claim ||
+        !(kind == AGREE_ARENA ? arena_claim(s, index) : host_claim(s, &unit->claim)))
+        return;
+    if (loc_load(&unit->state) == HOST_UNIT_NONE &&
+        agree_owner(agree_peek(s, agree_register_of(s, kind, index))) == s->lane + 1)
+        (void)unit_lease(s, kind, index); /* goes on where the dead one was */
+    host_unclaim(s, &unit->claim);
+}
+
+static void settle_units(struct gismo_store *s, uint64_t dead_claim) {
     for (uint32_t a = 0; a < s->sb.arenas; a++)
-        if (loc_load(&s->host.arena[a].claim) == claim && arena_claim(s, a))
-            host_unclaim(s, &s->host.arena[a].claim);
+        settle_unit(s, AGREE_ARENA, a, dead_claim);
+    for (uint32_t g = 0; g < s->sb.groups; g++)
+        settle_unit(s, AGREE_GROUP, g, dead_claim);
 }
 
 int recover_step(struct gismo_store *s) {
@@ -96,17 +117,23 @@ int recover_step(struct gismo_store *s) {
         uint64_t word = loc_load(&p->word), epoch = word >> 8;
         if ((word & 0xff) != HOST_PROCESS_REAPING)
             continue;
-        if (recover_chunk(s, i, epoch))
+        int did = recover_chunk(s, i, epoch);
+        if (did > 0)
             return 1;
-        settle_arenas(s, host_claim_word(i, epoch));
+        if (did < 0)
+            continue;
+        settle_units(s, host_claim_word(i, epoch));
         uint64_t kind = loc_load(&p->intent_kind), first = loc_load(&p->intent_first),
                  pages = loc_load(&p->intent_pages);
         if ((kind & 0xff) == HOST_INTENT_PAGES) {
-            page_settle(s, first, pages, 1);
-            if (loc_load(&p->word) != word)
-                continue; /* another survivor buried it */
+            bool complete;
+            page_settle(s, first, pages, 1, &complete);
+            if (!complete || loc_load(&p->word) != word)
+                continue; /* an arena is busy: it stays to be done; or another survivor buried it */
             (void)loc_cas(&p->intent_kind, &kind, (kind >> 8) << 8 | HOST_INTENT_NONE);
         }
+        loc_store(&s->host.header->retire_hint,
+                  (uint64_t)1); /* the dead one may have been a leader that had just reset it */
         host_bury(s, i, epoch);
         return 1;
     }

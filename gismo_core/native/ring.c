@@ -127,14 +127,22 @@ int ring_send_outbound(struct gismo_store *s) {
                 continue;
             struct host_chunk *control = &s->host.chunk[c];
             struct fmt_chunk header;
+            chunk_mark(s, c); /* we take request bits away and may put them back: should we die in between */
             bool known =
                 chunk_header_read(s, c, &header) && header.lane_plus_1 != 0 && header.lane_plus_1 <= s->sb.max_lanes;
             if (known && (header.lane_plus_1 - 1 == s->lane || unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))) {
                 retire_later(s, c); /* it became ours: then we do it ourselves */
                 bit_clear(s->host.outbound, c);
+                chunk_unmark(s, c);
                 continue;
             }
-            bool send = known && now >= s->local[c].retry_unix_ns; /* whose it is has to be known */
+            /* Each request at once, and all again after a while: its sender, or the one asked, may have died. */
+            struct local_chunk *l = &s->local[c];
+            if (now >= l->retry_unix_ns) {
+                l->sent = 0;
+                l->retry_unix_ns = now + RESEND_NS;
+            }
+            bool send = known; /* whose it is has to be known */
             uint64_t open = 0;
             for (uint64_t pending = loc_load(&control->pending); pending; pending &= pending - 1) {
                 uint32_t i = (uint32_t)__builtin_ctzll(pending), slot = c * FMT_CHUNK_SLOTS + i;
@@ -148,14 +156,16 @@ int ring_send_outbound(struct gismo_store *s) {
                         continue;
                 }
                 open |= 1ull << i;
-                if (send &&
-                    ring_send(s, (uint32_t)header.lane_plus_1 - 1, FMT_RING_DELETE, slot, generation, NULL) != GISMO_OK)
-                    send = false;
-                else if (send)
-                    s->local[c].retry_unix_ns = now + RESEND_NS;
+                if (!send || l->sent >> i & 1)
+                    continue;
+                if (ring_send(s, (uint32_t)header.lane_plus_1 - 1, FMT_RING_DELETE, slot, generation, NULL) == GISMO_OK)
+                    l->sent |= 1ull << i;
+                else
+                    send = false; /* full, or another is at it */
             }
             if (open) {
                 left++;
+                chunk_unmark(s, c);
                 continue;
             }
             /* Cleared last, and looked at again: neither our death nor a request that comes now loses one. */
@@ -163,6 +173,7 @@ int ring_send_outbound(struct gismo_store *s) {
             prim_fence_full();
             if (loc_load(&control->pending))
                 bit_set(s->host.outbound, c);
+            chunk_unmark(s, c);
         }
     }
     return left;

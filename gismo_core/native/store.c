@@ -424,6 +424,7 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
         status = chunk_delete_locked(s, h->slot, h->generation);
     } else {
         status = chunk_request_delete(s, h->slot, h->generation, true);
+        chunk_unmark(s, chunk);
         if (status == GISMO_OK && ring_send_outbound(s) > 0)
             thread_kick(s);
     }

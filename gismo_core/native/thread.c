@@ -144,7 +144,10 @@ static bool elect(struct runner *r) {
         return false;
     }
     r->last_probe_ns = now;
-    return loc_cas(&h->leader, &leader, s->claim);
+    if (!loc_cas(&h->leader, &leader, s->claim))
+        return false;
+    loc_store(&h->retire_hint, (uint64_t)1); /* the last one may have reset it and not swept */
+    return true;
 }
 
 static void watch_deaths(struct gismo_store *s) {

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -402,7 +403,8 @@ static void check(gismo_store *s, uint64_t processes, bool others_pin) {
             bad("object %u (slot %u, length %llu) is lost", id, e->handle.slot, (unsigned long long)e->length);
         gismo_view view;
         if (state == DELETED && e->handle.length && gismo_get(s, &e->handle, &view) == GISMO_OK) {
-            bad("object %u can be read after its delete", id);
+            bad("object %u (slot %u, length %llu, of lane %u) can be read after its delete by lane %u", id,
+                e->handle.slot, (unsigned long long)e->handle.length, e->handle.lane, s->lane);
             gismo_release(s, view.slot);
         }
     }
@@ -452,9 +454,9 @@ static void audit(gismo_store *s) {
                 for (uint32_t level = 0; level < FMT_NAME_LEVELS; level++)
                     root |= s->lanes[lane].name_table[level] == slot.offset;
             /* Made, and its maker died before the root was written: the next name writes it. */
+            bool own = unit_is_mine(s, AGREE_GROUP, chunk_group(s, c));
             for (uint32_t level = 0; level < FMT_NAME_LEVELS; level++)
-                root |= unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) ?
-                            s->host.header->name_table_slot[level] == c * FMT_CHUNK_SLOTS + i + 1 : false;
+                root |= !own || s->host.header->name_table_slot[level] == c * FMT_CHUNK_SLOTS + i + 1;
             if (FMT_STATE(slot.word) != GISMO_SEALED || !(slot.flags & FMT_SLOT_INTERNAL) || !root)
                 bad("slot %u is left in state %u (flags %u, length %llu)", c * FMT_CHUNK_SLOTS + i,
                     FMT_STATE(slot.word), slot.flags, (unsigned long long)slot.length);
@@ -757,7 +759,9 @@ static void scenario_own(void) {
     ids[n++] = put_name(s, 200);
     ids[n++] = put_name(s, 40000);
     ids[n++] = put_entry(s, 500, NULL, 3);
-    ids[n++] = put_entry(s, 60000, "many buffers", 5);
+    char many[32];
+    snprintf(many, sizeof many, "many-%u", sh->used);
+    ids[n++] = put_entry(s, 60000, many, 5);
     gismo_object object, other;
     ids[n] = create(s, 64, &object);
     uint32_t twin = create(s, 64, &other);
@@ -804,7 +808,10 @@ static void scenario_neighbour(void) {
     erase(s, a[1]);
     erase(s, a[3]);
     erase(s, a[4]);
+    erase(s, a[5]);
     call(N, TICK, 2, 0, 0);
+    erase(s, (uint32_t)call(N, PUT, 40000, 0, 0)); /* a slot used again: its generation is not 0 */
+    call(N, TICK, 1, 0, 0);
     unpin(s, a[0]);
     for (uint32_t i = 0; i < 10; i++)
         v[i] = i % 3 == 2 ? put_name(s, 80) : put(s, i % 3 == 1 ? 45000 : 80);
@@ -920,6 +927,8 @@ static void scenario_fork(void) {
     uint32_t writing = create(s, 128, &object);
     pid_t child = fork();
     if (child == 0) {
+        if (arm_signal == SIGSTOP)
+            gismo_sites_arm(-1, 0, 0); /* nobody would thaw it */
         unpin(s, ids[0]);
         pin(s, ids[1]);
         put(s, 128);
@@ -969,6 +978,7 @@ static void scenario_join(void) {
     gismo_store *s = open_host(0, 0);
     offer(s);
     put_name(s, 64);
+    put(s, 500000);
     tick(s, 1);
     close_store(s);
 }
@@ -1035,6 +1045,10 @@ static void kill_some(void) {
             continue;
         pid_t pid = fork();
         if (pid == 0) {
+            wspec[0] = 0; /* no deaths before these deaths */
+            arm_site = site;
+            arm_nth = nth;
+            arm_signal = SIGKILL;
             gismo_sites_arm(site, nth, SIGKILL);
             run_scenario(name);
             _exit(0);
@@ -1068,10 +1082,18 @@ static const struct {
     const char *name;
     void (*run)(void);
     int arms_itself, no_neighbour;
+    uint64_t bytes;
 } scenarios[] = {
-    {"own", scenario_own, 0, 0},         {"neighbour", scenario_neighbour, 0, 0}, {"foreign", scenario_foreign, 0, 0},
-    {"lease", scenario_lease, 0, 0},     {"fork", scenario_fork, 0, 0},           {"thread", scenario_thread, 0, 0},
-    {"recover", scenario_recover, 1, 0}, {"join", scenario_join, 0, 1},           {"rejoin", scenario_rejoin, 1, 1},
+    {"own", scenario_own, 0, 0, 0},
+    {"neighbour", scenario_neighbour, 0, 0, 0},
+    {"foreign", scenario_foreign, 0, 0, 0},
+    {"lease", scenario_lease, 0, 0, 0},
+    {"fork", scenario_fork, 0, 0, 0},
+    {"thread", scenario_thread, 0, 0, 0},
+    {"recover", scenario_recover, 1, 0, 0},
+    {"join", scenario_join, 0, 1, 0},
+    {"rejoin", scenario_rejoin, 1, 1, 0},
+    {"large", scenario_join, 0, 1, 128ull << 20}, /* arenas of more than 64 pages */
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])
 
@@ -1087,10 +1109,10 @@ static void run_scenario(const char *name) { scenarios[scenario_index(name)].run
 
 /* ---- one case --------------------------------------------------------------------------------- */
 
-static void fresh_store(void) {
+static void fresh_store(uint64_t bytes) {
     remove_tree(folder);
     mkdir(folder, 0700);
-    gismo_format_options o = {.size_bytes = STORE_BYTES, .max_hosts = 4};
+    gismo_format_options o = {.size_bytes = bytes ? bytes : STORE_BYTES, .max_hosts = 4};
     uint8_t uuid[16];
     must(gismo_format(pool, &o, NULL, NULL, uuid), "format");
 }
@@ -1208,7 +1230,7 @@ static const char *run_case(const char *action, const char *name, int mode) {
     memset(sh, 0, offsetof(struct shared, hits));
     memset(sh->error, 0, sizeof sh->error);
     memset(sh->longest_ns, 0, sizeof sh->longest_ns);
-    fresh_store();
+    fresh_store(scenarios[scenario].bytes);
     arm_signal = stop ? SIGSTOP : SIGKILL;
     start_server(N);
     start_server(B);
@@ -1354,7 +1376,7 @@ static int run_cases(void) {
 
 static int selftest(uint64_t kind) {
     memset(sh, 0, sizeof *sh);
-    fresh_store();
+    fresh_store(0);
     start_server(N);
     start_server(B);
     call(N, OPEN, 0, 0, 0);
@@ -1399,6 +1421,259 @@ static int selftest(uint64_t kind) {
     return 0;
 }
 
+/* ---- two PID namespaces ------------------------------------------------------------------------- */
+
+#define WORKERS 4
+#define BOX 64 /* objects of one incarnation of a worker */
+
+struct boxed {
+    uint32_t state;
+    uint32_t pad;
+    uint64_t writer; /* space << 56 | worker << 48 | incarnation << 16 | number */
+    gismo_handle handle;
+};
+
+struct spaces {
+    uint32_t stop, failed;
+    uint64_t operations, kills, incarnations[2][WORKERS];
+    int32_t pid[2][WORKERS], tid[2][WORKERS], background[2][WORKERS];
+    struct boxed box[2][WORKERS][BOX];
+    char error[4096];
+};
+
+static struct spaces *sp;
+
+__attribute__((format(printf, 1, 2))) static void wrong(const char *format, ...) {
+    char text[400];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    size_t used = strlen(sp->error);
+    if (used + strlen(text) + 4 < sizeof sp->error)
+        snprintf(sp->error + used, sizeof sp->error - used, "%s; ", text);
+    __atomic_store_n(&sp->failed, 1, __ATOMIC_SEQ_CST);
+}
+
+static void stamp(uint8_t *to, uint64_t bytes, uint64_t writer) {
+    for (uint64_t i = 0; i + 8 <= bytes; i += 8)
+        memcpy(to + i, &writer, 8);
+}
+
+static bool stamped(const uint8_t *from, uint64_t bytes, uint64_t writer) {
+    for (uint64_t i = 0; i + 8 <= bytes; i += 8)
+        if (memcmp(from + i, &writer, 8) != 0)
+            return false;
+    return true;
+}
+
+static uint64_t boxed_bytes(uint64_t writer) {
+    uint64_t n = writer * 0x9e3779b97f4a7c15ull >> 40;
+    return n % 16 == 0 ? 40000 + n % 1000 * 8 : 64 + n % 200 * 8;
+}
+
+static int thread_of(int32_t *out) {
+    DIR *dir = opendir("/proc/self/task");
+    *out = 0;
+    for (struct dirent *d; dir && (d = readdir(dir)) != NULL;)
+        if (atoi(d->d_name) > *out)
+            *out = atoi(d->d_name);
+    if (dir)
+        closedir(dir);
+    return *out;
+}
+
+static void namespace_worker(uint32_t space, uint32_t worker) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    uint64_t incarnation = __atomic_add_fetch(&sp->incarnations[space][worker], 1, __ATOMIC_SEQ_CST);
+    uint64_t random = (space << 8 | worker) * 77777 + incarnation * 0x9e3779b97f4a7c15ull + 1;
+    sp->pid[space][worker] = (int32_t)getpid();
+    sp->tid[space][worker] = (int32_t)syscall(SYS_gettid);
+    gismo_store *s = open_host(0, 1);
+    thread_of(&sp->background[space][worker]);
+    struct boxed *box = sp->box[space][worker];
+    for (uint64_t number = 0; !__atomic_load_n(&sp->stop, __ATOMIC_SEQ_CST); number++) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        struct boxed *b = &box[random >> 33 & (BOX - 1)];
+        uint32_t state = __atomic_load_n(&b->state, __ATOMIC_SEQ_CST);
+        gismo_view view;
+        if (state == NONE || state == DELETED || state == PUTTING) {
+            /* PUTTING: a life before died in between; whether it is there is known by its tag only, see the end. */
+            gismo_object object;
+            uint64_t writer =
+                (uint64_t)space << 56 | (uint64_t)worker << 48 | (incarnation & 0xffffffff) << 16 | (number & 0xffff);
+            gismo_create_options o = {.tag = writer};
+            uint64_t bytes = boxed_bytes(writer);
+            int status = gismo_create(s, bytes, &o, &object);
+            if (status == GISMO_EFULL)
+                continue;
+            must(status, "create");
+            stamp(object.data, bytes, writer);
+            if (random >> 60 == 0)
+                sched_yield();
+            if (!stamped(object.data, bytes, writer))
+                wrong("another process writes into an object of worker %u/%u", space, worker);
+            b->writer = writer;
+            b->handle = object.handle;
+            __atomic_store_n(&b->state, PUTTING, __ATOMIC_SEQ_CST);
+            must(gismo_seal(s, &object, 0), "seal");
+            __atomic_store_n(&b->state, SEALED, __ATOMIC_SEQ_CST);
+        } else if (state == SEALED && random >> 61) {
+            int status = gismo_get(s, &b->handle, &view);
+            if (status != GISMO_OK) {
+                wrong("an object of worker %u/%u is lost: %s", space, worker, gismo_status_name(status));
+                b->state = DELETED;
+                continue;
+            }
+            if (!stamped(view.data, view.length, b->writer))
+                wrong("an object of worker %u/%u has another's content", space, worker);
+            must(gismo_release(s, view.slot), "release");
+        } else {
+            __atomic_store_n(&b->state, DELETING, __ATOMIC_SEQ_CST);
+            int status = gismo_delete(s, &b->handle);
+            if (status != GISMO_OK && !(status == GISMO_EGONE && state == DELETING))
+                wrong("delete by worker %u/%u: %s", space, worker, gismo_status_name(status));
+            __atomic_store_n(&b->state, DELETED, __ATOMIC_SEQ_CST);
+        }
+        /* And one of anybody, which may go away meanwhile, but never be another. */
+        struct boxed other = sp->box[random >> 20 & 1][random >> 22 & (WORKERS - 1)][random >> 24 & (BOX - 1)];
+        if (other.state == SEALED && gismo_get(s, &other.handle, &view) == GISMO_OK) {
+            uint64_t writer;
+            memcpy(&writer, view.data, 8);
+            if (writer != view.tag || !stamped(view.data, view.length, writer))
+                wrong("the object in slot %u is written by two", view.slot);
+            must(gismo_release(s, view.slot), "release");
+        }
+        __atomic_add_fetch(&sp->operations, 1, __ATOMIC_RELAXED);
+    }
+    close_store(s);
+    _exit(0);
+}
+
+/* With the wished pid, so that both namespaces have the same ones, also after kills. */
+static pid_t start_as(pid_t wished, uint32_t space, uint32_t worker) {
+    struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uint64_t)(uintptr_t)&wished, .set_tid_size = 1};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (pid == 0)
+        namespace_worker(space, worker);
+    return pid;
+}
+
+static int namespace_supervisor(uint32_t space, uint64_t ms) {
+    pid_t pids[WORKERS] = {0};
+    uint64_t end = now_ns() + ms * MS, random = space + 12345;
+    while (now_ns() < end && !sp->failed) {
+        for (uint32_t w = 0; w < WORKERS; w++) {
+            for (int attempt = 0; pids[w] <= 0 && attempt < 100; attempt++) {
+                pids[w] = start_as((pid_t)(1000 + 100 * w), space, w);
+                if (pids[w] < 0)
+                    sleep_ns(MS); /* the thread of the one before is not gone yet */
+            }
+            if (pids[w] < 0) {
+                wrong("clone3 with a wished pid: %s", strerror(errno));
+                return 1;
+            }
+        }
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        sleep_ns((random >> 40) % 30 * MS);
+        uint32_t victim = random >> 60 & (WORKERS - 1);
+        kill(pids[victim], SIGKILL);
+        int status;
+        waitpid(pids[victim], &status, 0);
+        if (WIFEXITED(status))
+            wrong("worker %u/%u ended by itself (%d): %s", space, victim, WEXITSTATUS(status), sh->error);
+        pids[victim] = 0;
+        __atomic_add_fetch(&sp->kills, 1, __ATOMIC_SEQ_CST);
+    }
+    __atomic_store_n(&sp->stop, 1, __ATOMIC_SEQ_CST);
+    for (uint32_t w = 0; w < WORKERS; w++)
+        if (pids[w] > 0) {
+            int status;
+            waitpid(pids[w], &status, 0);
+            if (!WIFEXITED(status) || WEXITSTATUS(status))
+                wrong("worker %u/%u did not close in order: %s", space, w, sh->error);
+        }
+    return 0;
+}
+
+static int share_namespaces(uint64_t ms) {
+    sp = mmap(NULL, sizeof *sp, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (sp == MAP_FAILED)
+        return 2;
+    fresh_store(32ull << 20);
+    pid_t spaces[2];
+    for (uint32_t space = 0; space < 2; space++) {
+        spaces[space] = fork();
+        if (spaces[space] == 0) {
+            if (unshare(CLONE_NEWPID | CLONE_NEWNS) != 0) {
+                printf("not permitted: unshare: %s\n", strerror(errno));
+                _exit(77);
+            }
+            pid_t init = fork(); /* pid 1 of the new namespace */
+            if (init == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+                    (void)mount("proc", "/proc", "proc", 0, NULL);
+                _exit(getpid() == 1 ? namespace_supervisor(space, ms) : 3);
+            }
+            int status;
+            waitpid(init, &status, 0);
+            _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 4);
+        }
+    }
+    int result = 0;
+    for (uint32_t space = 0; space < 2; space++) {
+        int status;
+        waitpid(spaces[space], &status, 0);
+        if (!WIFEXITED(status) || WEXITSTATUS(status))
+            result = WIFEXITED(status) ? WEXITSTATUS(status) : 5;
+    }
+    if (result == 77)
+        return 77;
+    uint32_t same = 0, same_background = 0;
+    for (uint32_t w = 0; w < WORKERS; w++) {
+        same += sp->pid[0][w] && sp->pid[0][w] == sp->pid[1][w] && sp->tid[0][w] == sp->tid[1][w];
+        same_background += sp->background[0][w] && sp->background[0][w] == sp->background[1][w];
+    }
+    gismo_store *s = open_host(0, 0);
+    tick(s, 3);
+    gismo_stats st;
+    must(gismo_get_stats(s, &st), "stats");
+    if (st.writing_objects || st.processes != 1)
+        wrong("%llu objects are being written, %u processes live", (unsigned long long)st.writing_objects,
+              st.processes);
+    uint64_t sealed = 0, cursor = 0;
+    for (uint32_t i = 0; i < 2 * WORKERS * BOX; i++) {
+        struct boxed *b = &sp->box[i / (WORKERS * BOX)][i / BOX % WORKERS][i % BOX];
+        gismo_view view;
+        if (b->state != SEALED)
+            continue;
+        sealed++;
+        if (gismo_get(s, &b->handle, &view) != GISMO_OK)
+            wrong("an object is lost at the end");
+        else if (!stamped(view.data, view.length, b->writer) || view.tag != b->writer)
+            wrong("an object has wrong content at the end");
+        else
+            gismo_release(s, view.slot);
+    }
+    gismo_fsck_result result_of;
+    gismo_fsck(s, GISMO_FSCK_VERIFY, fsck_report, NULL, &result_of);
+    gismo_object_info info;
+    while (gismo_next(s, &cursor, &info) == GISMO_OK)
+        if (info.state == GISMO_SEALED)
+            must(gismo_delete(s, &info.handle), "delete");
+    tick(s, 3);
+    close_store(s);
+    s = open_host(0, 0);
+    audit(s);
+    close_store(s);
+    remove_tree(folder);
+    printf("kills %llu operations %llu same %u background %u sealed %llu recovered %llu\n%s%s\n",
+           (unsigned long long)sp->kills, (unsigned long long)sp->operations, same, same_background,
+           (unsigned long long)sealed, (unsigned long long)st.recovered_processes, sp->error, sh->error);
+    return sp->failed || sh->failed || result ? 1 : 0;
+}
+
 int main(int argc, char **argv) {
     signal(SIGPIPE, sigpipe);
     if (argc >= 2 && strcmp(argv[1], "list") == 0) {
@@ -1422,5 +1697,7 @@ int main(int argc, char **argv) {
         return run_cases();
     if (argc == 4 && strcmp(argv[1], "selftest") == 0)
         return selftest(strtoull(argv[3], NULL, 10));
+    if (argc == 4 && strcmp(argv[1], "namespaces") == 0)
+        return share_namespaces(strtoull(argv[3], NULL, 10));
     return 2;
 }

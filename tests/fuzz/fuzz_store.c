@@ -145,7 +145,9 @@ static void remove_tree(const char *path) {
     rmdir(path);
 }
 
-static void must_be_ok(int status, const char *what) { MUST(status == GISMO_OK, "%s: %s", what, gismo_error_message()); }
+static void must_be_ok(int status, const char *what) {
+    MUST(status == GISMO_OK, "%s: %s", what, gismo_error_message());
+}
 
 static gismo_handle put_one(gismo_store *s, uint64_t bytes, const char *name, uint32_t parts) {
     static uint8_t payload[128 << 10];
@@ -177,7 +179,8 @@ static void make_quiet(uint8_t *base) {
 
 /* 0: two hosts at work; 1: the first has left; 2: both were killed, their lanes can be taken; 3: 2 as if incoherent. */
 static void make_images(void) {
-    gismo_format_options f = {.size_bytes = STORE_BYTES, .max_hosts = 4, .max_objects = 2048, .store_uuid = {1, 2, 3, 4, 5, 6, 7, 8}};
+    gismo_format_options f = {
+        .size_bytes = STORE_BYTES, .max_hosts = 4, .max_objects = 2048, .store_uuid = {1, 2, 3, 4, 5, 6, 7, 8}};
     must_be_ok(gismo_format(store_path, &f, NULL, NULL, NULL), "format");
     disk_fd = open(store_path, O_RDWR | O_CLOEXEC);
     disk = mmap(NULL, STORE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, disk_fd, 0);

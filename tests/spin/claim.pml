@@ -1,7 +1,8 @@
 /* The claim of a chunk, requests to delete, death during recovery: "Claims", "Deletes asked of others" and P8 (1, 2) of gismo_core/FORMAT.md.
  *
- * MODELLED. One chunk with one slot, on one host. Process 1 claims the chunk, makes an object when the slot is free (WRITING, SEALED), does what is pending, releases; three times. Process 2 asks for each sealed
- * generation to be deleted: pending generation, pending bit, another look at the claim; if it is free, 2 claims the chunk and does it itself. Processes 3 and 4 are survivors: they recover the dead.
+ * MODELLED. One chunk with one slot, on one host. Process 1 claims the chunk, does what is pending, deletes the object that is there or not, makes one when the slot is free (WRITING, SEALED), releases, looks again; three times. Process 2 asks for each sealed
+ * generation that it sees to be deleted, perhaps too late: mark, pending generation := max, pending bit, another look at the claim, unmark; if the claim is free, 2 claims the chunk and does it itself. Processes 3 and 4 are survivors: they recover the dead.
+ * What is pending is done as chunk.c does it: load the generation, DELETED if it is sealed, clear the bit, set it again if the generation has changed.
  * 1, 2 and 3 may die between any two steps (DEATHS in all), also 3 in the middle of a recovery; 4 never dies. All may freeze: they are not scheduled. Memory is TSO (tso.h): stores to the claim and to the
  * slot's word wait in the store buffer; CAS and atomic or/and drain it. A process is found dead (OFD lock) only when its stores are done.
  *
@@ -9,16 +10,20 @@
  *
  * PROPERTY. (1) Who stores to the slot's word holds the claim at that moment. (2) When nothing moves any more: no request is left lying, nothing is WRITING, the claim is free.
  *
- * What FORMAT.md leaves open and the model shows to be necessary:
+ * What the model shows to be necessary:
  *   - the request counts from the pending BIT, not from the pending generation: who dies between the two has asked nothing, so `get` must look at both (else the object is
  *     gone for every reader and its slot is freed by nobody);
- *   - "does it" comes before the pending bit is cleared (CLEAR_BIT_FIRST: a death between them loses the request);
+ *   - who clears the bit looks at the generation again, and sets it again if a later request came meanwhile (NO_RESTORE);
+ *   - he may die between the two, so whoever takes a claim over from the dead goes by the generations, not only by the bits (RECOVER_BITS_ONLY);
  *   - recovery looks at the pending word of EVERY chunk marked by the dead one, not only of those "whose claim names it" (RECOVER_CLAIMED_ONLY: it may have died between the release and the second look);
- *   - who leaves a request marks the chunk in its own bitmap first, as one who claims does (REQUEST_WITHOUT_MARK: it may die between the bit and its look at the claim);
- *   - the mark goes after the second look (UNMARK_BEFORE_LOOK).
+ *   - who leaves a request marks the chunk in its own bitmap first, as one who claims does (REQUEST_WITHOUT_MARK: it may die between the bit and its look at the claim), and unmarks it after that look
+ *     (REQUESTER_UNMARKS_BEFORE_LOOK);
+ *   - a claimer's mark goes after the second look (UNMARK_BEFORE_LOOK).
+ * Not a mutant, because the model holds without it: "does it" before the pending bit is cleared. Since recovery goes by the generations no request is lost; but a `get` between the two would find the deleted object again.
  *
  * CONFIGS: CHUNK
- * MUTANTS CHUNK: NO_FENCE_RELEASE NO_SECOND_LOOK NO_REQUESTER_LOOK TAKE_FROM_FROZEN CLEAR_BIT_FIRST RECOVER_CLAIMED_ONLY REQUEST_WITHOUT_MARK UNMARK_BEFORE_LOOK MARK_AFTER_CLAIM
+ * MUTANTS CHUNK: NO_FENCE_RELEASE NO_SECOND_LOOK NO_REQUESTER_LOOK TAKE_FROM_FROZEN RECOVER_CLAIMED_ONLY REQUEST_WITHOUT_MARK UNMARK_BEFORE_LOOK MARK_AFTER_CLAIM
+ * MUTANTS CHUNK: NO_RESTORE RECOVER_BITS_ONLY REQUESTER_UNMARKS_BEFORE_LOOK
  */
 #define NV 2
 #define NP 5
@@ -60,7 +65,7 @@ byte deaths = DEATHS;
 #define STORE_WORD(w) d_step { bufn[me] < KB -> assert(mem[CLAIM] == me); bufa[AT(me, bufn[me])] = WORD; bufv[AT(me, bufn[me])] = (w); bufn[me] = bufn[me] + 1 }
 
 proctype Process(byte me) {
-    byte n, d, w;
+    byte n, d, w, g;
 next:
     if
     :: me == 1 ->
@@ -85,6 +90,10 @@ end:    atomic { IS_SEALED(LD(me, WORD)) && GEN(LD(me, WORD)) > n -> n = GEN(LD(
 #ifdef NO_REQUESTER_LOOK
         goto done;
 #else
+#ifdef REQUESTER_UNMARKS_BEFORE_LOOK
+        marked[me] = false;
+        DIES;
+#endif
         goto look;
 #endif
     :: me > 2 ->
@@ -95,7 +104,11 @@ end2:   if
         fi;
         marked[me] = true;
         if
-        :: atomic { FENCE(me) && mem[CLAIM] == d -> mem[CLAIM] = me }; goto claimed
+        :: atomic { FENCE(me) && mem[CLAIM] == d -> mem[CLAIM] = me };
+#ifndef RECOVER_BITS_ONLY
+            atomic { if :: mem[WORD] == SEALED(pending) -> bit_set = true :: else fi };
+#endif
+            goto claimed
         :: atomic { FENCE(me) && mem[CLAIM] != d };
 #ifdef RECOVER_CLAIMED_ONLY
             goto done
@@ -133,22 +146,31 @@ claimed:
     fi;
     if
     :: bit_set ->
-#ifdef CLEAR_BIT_FIRST
-        atomic { FENCE(me) -> bit_set = false };
-        DIES;
-#endif
+        g = pending;
         if
-        :: atomic { LD(me, WORD) == SEALED(pending) -> w = LD(me, WORD) };
+        :: atomic { LD(me, WORD) == SEALED(g) -> w = LD(me, WORD) };
             STORE_WORD(FREE(GEN(w) + 1));
             w = 0;
             DIES
-        :: LD(me, WORD) != SEALED(pending)
+        :: LD(me, WORD) != SEALED(g)
         fi;
-#ifndef CLEAR_BIT_FIRST
         atomic { FENCE(me) -> bit_set = false };
-        DIES
+        DIES;
+#ifndef NO_RESTORE
+        if
+        :: pending != g -> bit_set = true
+        :: else
+        fi;
 #endif
+        g = 0
     :: else
+    fi;
+    if                     /* its own delete, or not */
+    :: atomic { me == 1 && IS_SEALED(LD(me, WORD)) -> w = LD(me, WORD) };
+        STORE_WORD(FREE(GEN(w) + 1));
+        w = 0;
+        DIES
+    :: true
     fi;
     if
     :: atomic { MAKES -> w = GEN(LD(me, WORD)) };
@@ -173,7 +195,7 @@ done:
     goto next;
 died:
     skip;
-    d_step { n = 0; d = 0; w = 0 }
+    d_step { n = 0; d = 0; w = 0; g = 0 }
 finish:
     skip
 }

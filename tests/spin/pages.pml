@@ -1,8 +1,8 @@
 /* Pages: P6 and P8 (3, 4) of gismo_core/FORMAT.md. (The claims of chunks are in claim.pml.)
  *
- * MODELLED. Arenas of one page each (a run may be in two), with their claims. Workers take a run (claims, another look, intent, bits, claims released, header, intent cleared) and
+ * MODELLED. Arenas of one page each (a run may be in two), with their claims. Workers take a run (in TWO_ARENAS one takes both pages, the other both or the second; claims, another look, intent, bits, claims released, header, intent cleared) and
  * give it back (claims, intent, header, bits, intent cleared, claims released), or keep it; each has OPS takes. A worker may die after any step; the object whose header is there outlives it. When it is buried, its record
- * is used again, with the next epoch, by another one, who may give the object back. Two survivors settle the dead ones' intents at the same time and bury them; the first of them may die after any step, too. DEATHS in all.
+ * is used again, with the next epoch, by another one, who may give the object back. Two survivors settle the dead ones' intents at the same time and bury them; the first of them looks at one of the dead only, and may die after any step, too. DEATHS in all.
  * A claim that a dead one has is taken over by workers and survivors alike. Freezing is not being scheduled: nobody waits for a claim that a living process has.
  *
  * ABSTRACTED. Memory is sequentially consistent: bits and claims change by locked instructions, which drain the store buffer, and of the plain stores (intent, header) FIFO order is all that is needed. An intent is read and
@@ -28,27 +28,22 @@
  * MUTANTS TWO_ARENAS: INTENT_AFTER_RELEASE BURY_BUSY STALE_HOLDER
  */
 #ifdef TWO_ARENAS
-#define WORKERS 2
 #define ARENAS 2
 #ifndef OPS
-#define OPS(me) (me == 1 -> 2 : 1)
-#endif
-#ifndef DEATHS
-#define DEATHS 2
+#define OPS 1
 #endif
 #else
-#define WORKERS 3
 #define ARENAS 1
 #ifndef OPS
-#define OPS(me) (me == 1 -> 2 : 1)
+#define OPS (me == 1 -> 2 : 1)
+#endif
 #endif
 #ifndef DEATHS
 #define DEATHS 2
 #endif
-#endif
-#define S1 (WORKERS + 1)
-#define S2 (WORKERS + 2)
-#define NP (WORKERS + 3)
+#define S1 3
+#define S2 4
+#define NP 5
 
 #define HAS(mask, p) (((mask) >> (p)) & 1)
 #define BIT(p) (1 << (p))
@@ -73,7 +68,7 @@ bool dead[NP];             /* its OFD lock is free */
 bool kind[NP];             /* intent: is there one */
 byte sequence[NP], mask[NP];
 byte claim[ARENAS];
-byte header[WORKERS + 1];  /* pages */
+byte header[NP];           /* pages */
 byte used;                 /* page bits */
 byte truth[ARENAS];        /* ghost: claim word of who owns the page */
 byte deaths = DEATHS;
@@ -88,33 +83,47 @@ byte deaths = DEATHS;
 #define MAY_DIE if :: me != S2 && deaths > 0 -> deaths--; dead[me] = true; goto died :: true fi
 #define STEP(what) atomic { what; MAY_DIE }
 
-/* Ghost */
-#define SET(a) assert(!HAS(used, a)); used = used | BIT(a); truth[a] = ME
-#define CLEAR(a) used = used & ~BIT(a); truth[a] = 0
+/* For each arena of the run */
+#ifdef TWO_ARENAS
+#define EACH(one) if :: HAS(m, 0) -> one(0) :: else fi; if :: HAS(m, 1) -> one(1) :: else fi
+#else
+#define EACH(one) one(0)
+#endif
+
+#define CLAIM_ARENA(a) if :: STEP(TAKABLE(a) -> claim[a] = ME) :: !TAKABLE(a) -> goto release fi
+#define RELEASE_ARENA(a) STEP(if :: claim[a] == ME -> claim[a] = 0 :: else fi)
+#define SET_BIT(a) STEP(assert(!HAS(used, a)); used = used | BIT(a); truth[a] = ME)
+#define CLEAR_BIT(a) STEP(assert(HAS(used, a) && truth[a] == ME); used = used & ~BIT(a); truth[a] = 0)
+#define OWNS_NOW(a) truth[a] = ME
+#define INTENT kind[me] = true; mask[me] = m; sequence[me] = sequence[me] + 1
+#define NO_MORE_INTENT STEP(kind[me] = false; mask[me] = 0)
 
 proctype Worker(byte me) {
-    byte m, a, n;
+    byte m, n;
     bool giving, ok;
 born:
-    atomic { dead[me] = false; epoch[me] = epoch[me] + 1; state[me] = LIVE };
-    if
-    :: header[me] != 0 -> goto owns
-    :: else
-    fi;
+    atomic {
+        dead[me] = false; epoch[me] = epoch[me] + 1; state[me] = LIVE;
+        if
+        :: header[me] != 0 -> goto owns
+        :: else
+        fi
+    }
 again:
     atomic {
+        giving = false; ok = false; m = 0;
         if
-        :: n == OPS(me) -> goto finish
+        :: n == OPS -> goto finish
         :: else -> n++
         fi;
-        if
-        :: m = 1
 #ifdef TWO_ARENAS
-        :: m = 2
+        if
         :: m = 3
+        :: me == 2 -> m = 2
+        fi
+#else
+        m = 1
 #endif
-        fi;
-        giving = false
     }
 #ifdef NO_RELOOK
     if
@@ -123,238 +132,206 @@ again:
     fi;
 #endif
 claims:
-    ok = false;
-    a = 0;
-    do
-    :: a < ARENAS && HAS(m, a) ->
-        if
-        :: STEP(TAKABLE(a) -> claim[a] = ME; a++)
-        :: !TAKABLE(a) -> goto release
-        fi
-    :: a < ARENAS && !HAS(m, a) -> a++
-    :: a == ARENAS -> break
-    od;
-    a = 0;
+    EACH(CLAIM_ARENA);
     if
     :: giving -> goto give
     :: !giving
     fi;
+    /* Looks again, and its intent. (One step: were the bits to change between the two, they could as well change before they are set) */
+    atomic {
 #ifndef NO_RELOOK
-    if
-    :: (used & m) == 0
-    :: else -> goto release
-    fi;
+        if
+        :: (used & m) == 0
+        :: else -> goto release
+        fi;
 #endif
-    ok = true;
+        ok = true;
 #if !defined(NO_INTENT) && !defined(INTENT_AFTER_BITS)
-    STEP(kind[me] = true; mask[me] = m; sequence[me] = sequence[me] + 1);
+        INTENT;
 #endif
+        MAY_DIE
+    }
 #ifdef RELEASE_BEFORE_BITS
-    do
-    :: a < ARENAS && claim[a] == ME -> STEP(claim[a] = 0; a++)
-    :: a < ARENAS && claim[a] != ME -> a++
-    :: a == ARENAS -> break
-    od;
-    a = 0;
+    EACH(RELEASE_ARENA);
 #endif
-    do
-    :: a < ARENAS && HAS(m, a) -> STEP(SET(a); a++)
-    :: a < ARENAS && !HAS(m, a) -> a++
-    :: a == ARENAS -> break
-    od;
-    a = 0;
+    EACH(SET_BIT);
 #ifdef INTENT_AFTER_BITS
-    STEP(kind[me] = true; mask[me] = m; sequence[me] = sequence[me] + 1);
+    STEP(INTENT);
 #endif
 release:
-    a = 0;
-    do
-    :: a < ARENAS && claim[a] == ME -> STEP(claim[a] = 0; a++)
-    :: a < ARENAS && claim[a] != ME -> a++
-    :: a == ARENAS -> break
-    od;
-    a = 0;
+    EACH(RELEASE_ARENA);
 #ifdef INTENT_AFTER_RELEASE
     if
-    :: giving && ok -> STEP(kind[me] = false)
+    :: giving && ok -> NO_MORE_INTENT
     :: else
     fi;
 #endif
     if
     :: giving && !ok -> goto owns     /* busy: later, or never */
-    :: giving && ok -> m = 0; ok = false; goto again
-    :: !giving && !ok -> m = 0; goto again
     :: !giving && ok
+    :: else -> goto again
     fi;
 #ifdef CLEAR_INTENT_EARLY
-    STEP(kind[me] = false);
+    NO_MORE_INTENT;
 #endif
     STEP(header[me] = m);
-    STEP(kind[me] = false);
+    NO_MORE_INTENT;
 owns:
-    if
-    :: goto finish
-    :: atomic { m = header[me]; giving = true }; goto claims
-    fi;
+    atomic {
+        ok = false;
+        if
+        :: giving = false; m = 0; goto finish
+        :: giving = true; m = header[me]; goto claims
+        fi
+    }
 give:
     atomic {
-#ifndef GIVE_WITHOUT_INTENT
-        kind[me] = true; mask[me] = m; sequence[me] = sequence[me] + 1;
-#endif
-        a = 0;
-        do
-        :: a < ARENAS -> if :: HAS(m, a) -> truth[a] = ME :: else fi; a++
-        :: else -> break
-        od;
-        a = 0;
         ok = true;
+#ifndef GIVE_WITHOUT_INTENT
+        INTENT;
+#endif
+        EACH(OWNS_NOW);
         MAY_DIE
     }
 #ifdef GIVE_WITHOUT_CLAIM
-    do
-    :: a < ARENAS && claim[a] == ME -> STEP(claim[a] = 0; a++)
-    :: a < ARENAS && claim[a] != ME -> a++
-    :: a == ARENAS -> break
-    od;
-    a = 0;
+    EACH(RELEASE_ARENA);
 #endif
 #ifndef BITS_BEFORE_HEADER
     STEP(header[me] = 0);
 #endif
-    do
-    :: a < ARENAS && HAS(m, a) -> STEP(assert(HAS(used, a) && truth[a] == ME); CLEAR(a); a++)
-    :: a < ARENAS && !HAS(m, a) -> a++
-    :: a == ARENAS -> break
-    od;
+    EACH(CLEAR_BIT);
 #ifdef BITS_BEFORE_HEADER
     STEP(header[me] = 0);
 #endif
 #ifndef INTENT_AFTER_RELEASE
-    STEP(kind[me] = false);
+    NO_MORE_INTENT;
 #endif
     goto release;
 died:
     skip;
-    d_step { m = 0; a = 0; giving = false; ok = false }
+    d_step { m = 0; giving = false; ok = false }
 end:
     if
     :: state[me] == FREE -> goto born
     fi;
 finish:
     skip;
-    d_step { m = 0; a = 0; giving = false; ok = false }
+    d_step { m = 0; giving = false; ok = false }
 }
 
-#define FOUND(i) (state[i] == REAPING || (state[i] == LIVE && dead[i]))
-#define TAKES_ON(i) atomic { FOUND(i) -> d = i; state[i] = REAPING; e = epoch[i]; q = sequence[i]; m = (kind[i] -> mask[i] : 0) }
+#define TAKES_ON(i) \
+    d_step { state[i] == REAPING || (state[i] == LIVE && dead[i]) -> \
+        d = i; state[i] = REAPING; e = epoch[i]; q = sequence[i]; m = (kind[i] -> mask[i] : 0) }
 
-#define LOOK_AT_INTENTS \
-    do \
-    :: i <= WORKERS -> d_step { if :: state[i] == LIVE && kind[i] && HAS(mask[i], a) -> owned = true :: else fi; i++ } \
-    :: else -> break \
-    od; \
-    i = 1
+#define LOOK_AT_INTENT(i, a) d_step { if :: state[i] == LIVE && kind[i] && HAS(mask[i], a) -> owned = true :: else fi }
+#define LOOK_AT_HEADER(i, a) d_step { if :: HAS(header[i], a) -> owned = true :: else fi }
+#define LOOK_AT_INTENTS(a) LOOK_AT_INTENT(1, a); LOOK_AT_INTENT(2, a)
+#define LOOK_AT_HEADERS(a) LOOK_AT_HEADER(1, a); LOOK_AT_HEADER(2, a)
 
-#define LOOK_AT_HEADERS \
-    do \
-    :: i <= WORKERS -> d_step { if :: HAS(header[i], a) -> owned = true :: else fi; i++ } \
-    :: else -> break \
-    od; \
-    i = 1
+#if defined(HEADERS_FIRST)
+#define LOOK(a) LOOK_AT_HEADERS(a); LOOK_AT_INTENTS(a)
+#elif defined(IGNORE_INTENTS)
+#define LOOK(a) LOOK_AT_HEADERS(a)
+#elif defined(IGNORE_HEADERS)
+#define LOOK(a) LOOK_AT_INTENTS(a)
+#else
+#define LOOK(a) LOOK_AT_INTENTS(a); LOOK_AT_HEADERS(a)
+#endif
+
+#ifdef STALE_HOLDER
+#define SEE(a) before = claim[a]
+#define TAKE_OVER(a) claim[a] = ME
+#else
+#define SEE(a)
+#define TAKE_OVER(a) before = claim[a]; claim[a] = ME
+#endif
+#ifdef BURY_BUSY
+#define BUSY goto bury
+#else
+#define BUSY goto again
+#endif
+
+/* Whose claim it was is not LIVE any more, or its own intent would count as a living one's */
+#define NOT_LIVE(a, w) \
+    if \
+    :: w != 0 && state[RECORD(w)] == LIVE && epoch[RECORD(w)] == EPOCH(w) && kind[RECORD(w)] && HAS(mask[RECORD(w)], a) -> state[RECORD(w)] = REAPING \
+    :: else \
+    fi; \
+    w = 0
+
+#define NOBODYS(a) (truth[a] == 0 || (!ALIVE(truth[a]) && !HAS(header[RECORD(truth[a])], a)))
+
+#define SETTLE(a) \
+    SEE(a); \
+    if \
+    :: STEP(TAKABLE(a) -> TAKE_OVER(a)) \
+    :: !TAKABLE(a) -> BUSY \
+    fi; \
+    d_step { NOT_LIVE(a, before) } \
+    SETTLE_CLAIMED(a); \
+    RELEASE_ARENA(a)
+
+#define SETTLE_CLAIMED(a) \
+    LOOK(a); \
+    if \
+    :: HAS(used, a) && !owned -> STEP(assert(NOBODYS(a)); used = used & ~BIT(a); truth[a] = 0) \
+    :: else -> owned = false \
+    fi
+
+#ifdef SETTLE_WITHOUT_CLAIM
+#define SETTLE_ARENA(a) SETTLE_CLAIMED(a)
+#else
+#define SETTLE_ARENA(a) SETTLE(a)
+#endif
 
 proctype Survivor(byte me) {
-    byte d, e, q, m, a, i = 1, before;
-    bool owned;
-    atomic { epoch[me] = 1; state[me] = LIVE };
+    byte d, e, q, m, before;
+    bool owned, once;
+    d_step { epoch[me] = 1; state[me] = LIVE };
 again:
     skip;
-    d_step { d = 0; e = 0; q = 0; m = 0; a = 0; before = 0; owned = false }
+    d_step { d = 0; e = 0; q = 0; m = 0; before = 0; owned = false }
+    if
+    :: me == S1 && once -> goto finish
+    :: else -> once = true
+    fi;
 end:
     if
     :: TAKES_ON(1)
     :: TAKES_ON(2)
-#if WORKERS == 3
-    :: TAKES_ON(3)
-#endif
     fi;
-    do
-    :: a < ARENAS && HAS(m, a) ->
-#ifndef SETTLE_WITHOUT_CLAIM
-#ifdef STALE_HOLDER
-        before = claim[a];
-#endif
-        if
-#ifdef STALE_HOLDER
-        :: STEP(TAKABLE(a) -> claim[a] = ME)
-#else
-        :: STEP(TAKABLE(a) -> before = claim[a]; claim[a] = ME)
-#endif
-        :: !TAKABLE(a) ->
-#ifdef BURY_BUSY
-            goto next
-#else
-            goto again
-#endif
-        fi;
-        /* Whose claim it was: not LIVE, or its own intent would count as a living one's */
-        d_step {
-            if
-            :: before != 0 && state[RECORD(before)] == LIVE && epoch[RECORD(before)] == EPOCH(before) && kind[RECORD(before)] &&
-                HAS(mask[RECORD(before)], a) -> state[RECORD(before)] = REAPING
-            :: else
-            fi;
-            before = 0
-        }
-#endif
-#ifdef HEADERS_FIRST
-        LOOK_AT_HEADERS;
-        LOOK_AT_INTENTS;
-#else
-#ifndef IGNORE_INTENTS
-        LOOK_AT_INTENTS;
-#endif
-#ifndef IGNORE_HEADERS
-        LOOK_AT_HEADERS;
-#endif
-#endif
-        if
-        :: HAS(used, a) && !owned ->
-            STEP(assert(!HAS(used, a) || truth[a] == 0 || (!ALIVE(truth[a]) && !HAS(header[RECORD(truth[a])], a))); CLEAR(a))
-        :: else
-        fi;
-#ifndef SETTLE_WITHOUT_CLAIM
-        STEP(if :: claim[a] == ME -> claim[a] = 0 :: else fi);
-#endif
-next:
-        skip;
-        d_step { a++; owned = false; before = 0 }
-    :: a < ARENAS && !HAS(m, a) -> a++
-    :: a == ARENAS -> break
-    od;
+    if
+    :: m == 0 -> goto bury
+    :: else
+    fi;
+    EACH(SETTLE_ARENA);
     if
     :: state[d] == REAPING && epoch[d] == e
     :: else -> goto again
     fi;
 #ifdef NO_SEQUENCE
-    STEP(if :: m != 0 && kind[d] -> kind[d] = false :: else fi);
+    STEP(if :: kind[d] -> kind[d] = false; mask[d] = 0 :: else fi);
 #else
-    STEP(if :: m != 0 && kind[d] && sequence[d] == q -> kind[d] = false :: else fi);
+    STEP(if :: kind[d] && sequence[d] == q -> kind[d] = false; mask[d] = 0 :: else fi);
+#endif
+bury:
+#ifdef BURY_BUSY
+    STEP(if :: kind[d] && sequence[d] == q -> kind[d] = false; mask[d] = 0 :: else fi);
 #endif
     STEP(if :: state[d] == REAPING && epoch[d] == e -> state[d] = FREE :: else fi);
     goto again;
 died:
+finish:
     skip;
-    d_step { d = 0; e = 0; q = 0; m = 0; a = 0; i = 0; before = 0; owned = false }
+    d_step { d = 0; e = 0; q = 0; m = 0; before = 0; owned = false }
 }
-
-#define OWNERS(a) (HAS(header[1], a) + HAS(header[2], a) + HAS(header[WORKERS], a) * (WORKERS - 2))
 
 proctype Monitor() {
 end:
     timeout;
-    assert(OWNERS(0) == HAS(used, 0));
+    assert(HAS(header[1], 0) + HAS(header[2], 0) == HAS(used, 0));
 #ifdef TWO_ARENAS
-    assert(OWNERS(1) == HAS(used, 1));
+    assert(HAS(header[1], 1) + HAS(header[2], 1) == HAS(used, 1));
 #endif
 }
 
@@ -362,9 +339,6 @@ init {
     atomic {
         run Worker(1);
         run Worker(2);
-#if WORKERS == 3
-        run Worker(3);
-#endif
         run Survivor(S1);
         run Survivor(S2);
         run Monitor()

@@ -1,31 +1,28 @@
 /* Pin, delete, reuse: protocols P3, P4 and P5 of gismo_core/FORMAT.md, on hosts that share one coherence domain.
  *
  * MODELLED. One slot through several generations. The owner D (process 0, on the owner's host; it holds the chunk's claim): DELETED,
- * fence, look at the pin byte, ask for it to be cleared, believe it or not, reuse. Two getters (processes 1 and 2) of ONE pinning host:
- * own counts, one common byte, fence, second look at the word. Memory is TSO (tso.h): each process has a store buffer, so that the fences
- * matter. Any process may freeze anywhere: it is simply not scheduled, while its store buffer drains or not.
- *   OWN      the getters are on the owner's host: D itself looks at their counts and clears the byte.
- *   FOREIGN  they are on another host: D sends CLEAR over the ring; there two consumers (3 and 4) compete for the claim of the ring's consumer side.
- *            A consumer may die at each step; the other takes the claim over (from the dead only) and handles the message again.
+ * fence, look at who pins, reuse or later. Two getters (processes 1 and 2) of ONE pinning host: own counts, one common byte if the slot is another host's, fence, second look
+ * at the word. Memory is TSO (tso.h): each process has a store buffer, so that the fences matter. Any process may freeze anywhere: it is simply not scheduled, while its store buffer drains or not.
+ *   OWN      the getters are on the owner's host: there is no byte; D looks at their counts (P5.3).
+ *   FOREIGN  they are on another host: D looks at the pin byte, sends CLEAR over the ring, and believes the byte when the ring's head has passed the asked position or, if that is less, the tail (P5.2, P5.4). There two consumers (3 and 4) compete
+ *            for the claim of the ring's consumer side. A consumer may die at each step; the other takes the claim over (from the dead only) and handles the message again.
  * D may die at each step, too (in both): its successor knows only what is in shared memory and in the state directory (the asked position).
  * The pin byte begins as 0 or as a spurious 1. Gets that find the slot gone leave spurious 1s, too.
  *
  * ABSTRACTED. FREE and WRITING are left out: for a getter they are, like DELETED, "not SEALED(g)". "The extent is written for g+1" is the moment when D
  * decides to reuse. The ring's cells are left out (ring.pml): message n is always CLEAR of our slot, so the ring is its tail and its head.
  * A getter's death voids its count and nothing else: the same as its release at that moment. The state of the pinning lane is ACTIVE throughout
- * (pin_incoherent.pml has a lane that joins). D gives up after MSGS questions, so that the model is finite.
+ * (pin_incoherent.pml has a lane that joins). A slot's group does not change its host. D gives up after MSGS questions, so that the model is finite.
  *
  * PROPERTY. When D reuses the extent, no getter that has completed P3 on that generation still holds its pin (assert in `reuse`).
  *
- * What FORMAT.md leaves open and the model shows to be necessary: the asked position is recorded BEFORE the message is sent
- * (mutant POSITION_AFTER_SEND), and the byte counts when head >= min(asked, tail): all that was sent up to there is handled. A recorded question
- * that was never sent (D died between) then stops nobody.
+ * POSITION_AFTER_SEND is why the asked position is stored before the tail, and the min with the tail is why that does no harm: a recorded question that was never sent (D died between) stops nobody.
  *
- * Not a mutant, because the model holds without it: the consumer's look at the word (DELETED?), and its place before the look at the counts. The message is sent
+ * Not mutants, because the model holds without them: D's look at the head before its look at the byte; the consumer's look at the word (DELETED?), and its place before the look at the counts. The message is sent
  * after DELETED, and with the position the owner waits; so who has the message sees DELETED anyway. The look is a second line of defence.
  *
  * CONFIGS: OWN FOREIGN
- * MUTANTS OWN: NO_FENCE_PIN NO_FENCE_DELETE NO_RECHECK CLEAR_WITHOUT_COUNTS
+ * MUTANTS OWN: NO_FENCE_PIN NO_FENCE_DELETE NO_RECHECK NO_COUNTS
  * MUTANTS FOREIGN: NO_FENCE_PIN NO_FENCE_DELETE NO_RECHECK CLEAR_WITHOUT_COUNTS CLEAR_WITHOUT_POSITION CLEAR_BY_ANY POSITION_AFTER_SEND
  */
 #define NV 6
@@ -80,13 +77,7 @@ look:
     FENCE(0);
 #endif
 #ifdef OWN
-    b = LD(0, BYTE);
-    if
-    :: b == 0 -> goto reuse
-    :: else
-    fi;
-    b = 0;
-#ifndef CLEAR_WITHOUT_COUNTS
+#ifndef NO_COUNTS
     LD(0, COUNT + 1) == 0; /* not zero: later. Waiting here for it is the same */
     LD(0, COUNT + 2) == 0;
 #endif
@@ -94,20 +85,25 @@ look:
     :: deaths_d > 0 -> deaths_d--; goto restart
     :: true
     fi;
-    STORE(0, BYTE, 0);
+    goto reuse;
 #else
-    h = LD(0, HEAD);
-    b = LD(0, BYTE);
 #ifndef CLEAR_WITHOUT_POSITION
     if
-    :: h < asked && h < LD(0, TAIL) ->
-        h = 0; b = 0;
-        (LD(0, HEAD) >= asked || LD(0, HEAD) >= LD(0, TAIL));
-        goto look
+    :: asked != 0 ->
+        h = LD(0, HEAD);
+        if
+        :: h < asked && h < LD(0, TAIL) ->
+            h = 0; b = 0;
+            (LD(0, HEAD) >= asked || LD(0, HEAD) >= LD(0, TAIL));      /* later */
+            goto look
+        :: else
+        fi;
+        h = 0;
+        asked = 0
     :: else
     fi;
 #endif
-    h = 0;
+    b = LD(0, BYTE);
     if
     :: b == 0 -> goto reuse
     :: else -> b = 0
@@ -162,10 +158,12 @@ proctype Getter(byte p) {
     :: n < GETS(p) ->
 end:    atomic { IS_SEALED(LD(p, WORD)) -> g = LD(p, WORD) / 2; n++ }
         STORE(p, COUNT + p, 1);
+#ifdef FOREIGN
         if
         :: LD(p, BYTE) == 0 -> STORE(p, BYTE, 1)
         :: else
         fi;
+#endif
 #ifndef NO_FENCE_PIN
         FENCE(p);
 #endif

@@ -14,7 +14,7 @@
  * PROPERTY. (1) A message that is taken for number n has the content that was sent as number n: no stale cell, no torn one. (2) When nothing moves any more, every request
  * has been handled at least once (monitor; a ring that is stuck fails here).
  *
- * XOR_CHECK is what FORMAT.md says ("check = XOR of the three"): weak, but only beyond the assumptions. Old operation and generation with the new sequence and the new check pass when
+ * XOR_CHECK is what FORMAT.md says ("check = XOR of the three"; ring.c has a CRC32C of them, as here): weak, but only beyond the assumptions. Old operation and generation with the new sequence and the new check pass when
  * op ^ gen is the same in both, and so the new message is lost. PRODUCER_DIES shows why A1's remedy (read the flushed cell back before the tail) is needed where A1 is false: two producers, one after the other, write
  * different messages with the same sequence, and the consumer may take the first, whose successor's request is then forgotten.
  *

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -319,6 +324,25 @@ def test_ctrl_c_ends_a_long_wait(store: Store, store_path: str, shm: Path) -> No
     waiting.send_signal(signal.SIGINT)
     waiting.communicate(timeout=60)
     assert waiting.returncode == exits.INTERRUPTED
+
+
+def test_on_a_terminal_nothing_is_cut(store: Store, store_path: str, shm: Path) -> None:
+    handle = store.put(bytes(100), name="a-name", tag=2**64 - 1)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "TERM": "xterm"}
+    environment["GISMO_STATE_DIR"] = str(shm / "state")
+    words = [sys.executable, "-m", "gismo_core", "ls", store_path]
+    with subprocess.Popen(words, env=environment, stdout=theirs, stderr=theirs) as listing:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side is closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    assert listing.returncode == 0
+    for text in (str(handle), "a-name", str(2**64 - 1)):
+        assert text.encode() in shown
 
 
 def test_handles_are_one_printable_word(gismo: Run, store_path: str, tmp_path: Path) -> None:
