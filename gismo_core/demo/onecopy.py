@@ -13,12 +13,15 @@ from gismo_core import Handle, Store, StoreFull
 from gismo_core.cli.output import size_text
 from gismo_core.demo.fleet import Fleet
 from gismo_core.demo.plan import MIB
+from gismo_core.demo.report import DemoError
 from gismo_core.demo.stage import Stage, count, gb_s, ms, wait_until
 
 _ROUNDS = 3
 _ALIGN = 64
 _LAST_START = (_ROUNDS - 1) * _ALIGN
 _SMALLEST_BYTES = MIB
+_MARGIN_BYTES = MIB  # beside the large object: its name, a table of names, drafts of the moment
+_WAIT_S = 5.0
 _TABLES_BYTES = MIB  # what tables of names may grow by meanwhile
 
 
@@ -43,21 +46,21 @@ def _time_memcpy(target: ctypes.c_void_p, data: bytes, nbytes: int) -> float:
 
 def _time_put(store: Store, data: memoryview) -> tuple[float, Handle]:
     begin = time.perf_counter()
-    handle = store.put(data, name="demo/large")
+    handle = store.put(data, name="demo/large", wait_s=_WAIT_S)
     return time.perf_counter() - begin, handle
 
 
 def _room(stage: Stage, store: Store) -> int:
     """As large as planned, or what fits in one piece."""
-    nbytes = min(stage.plan.large_bytes, store.stats().largest_free_bytes) // MIB * MIB
-    while nbytes > _SMALLEST_BYTES:
+    nbytes = min(stage.plan.large_bytes, store.stats().largest_free_bytes - _MARGIN_BYTES) // MIB * MIB
+    while nbytes >= _SMALLEST_BYTES:
         try:
-            store.create(nbytes).abort()
+            store.create(nbytes + _MARGIN_BYTES).abort()
             return nbytes
         except StoreFull as error:  # what is asked for between two looks can be in the way
             stage.screen.say(f"   no room for {size_text(nbytes)} in one piece, trying less ({error})")
             nbytes = nbytes * 3 // 4 // MIB * MIB
-    return nbytes
+    raise DemoError("there is no room for even 1 MiB beside the writers' objects; `gismo top` would show what holds it")
 
 
 def play(stage: Stage, fleet: Fleet) -> None:

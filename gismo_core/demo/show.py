@@ -103,7 +103,7 @@ def next_command() -> str:
 
 @contextlib.contextmanager
 def _work_directory() -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(prefix="gismo-demo-", dir=SHM))
+    work = Path(tempfile.mkdtemp(prefix=f"gismo-demo-{os.getpid()}-", dir=SHM))
     try:
         yield work
     finally:

@@ -177,6 +177,8 @@ void chunk_unclaim_locked(struct gismo_store *s, uint32_t chunk) {
 /* Carry out what was left for later: requests, retired slots, and (everywhere) chunks that are empty by now. */
 int chunk_sweep_locked(struct gismo_store *s, int everywhere) {
     int done = 0;
+    for (uint32_t k = 0; everywhere && k <= FMT_CLASSES; k++)
+        chunk_close_if_empty_locked(s, k);
     for (uint64_t w = 0; w < s->host.words; w++) {
         uint64_t bits = loc_load(&s->host.retire[w]);
         for (uint32_t k = 0; everywhere && k <= FMT_CLASSES; k++)
@@ -320,6 +322,18 @@ static void open_it(struct gismo_store *s, uint32_t chunk) {
     s->open_chunk[s->local[chunk].size_class] = chunk;
 }
 
+/* An open chunk in which nothing is left: kept for the next object only as long as there is no better use. */
+void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class) {
+    uint32_t chunk = s->open_chunk[size_class];
+    if (chunk == NO_CHUNK)
+        return;
+    struct local_chunk *l = &s->local[chunk];
+    if (l->deleted)
+        chunk_retire_locked(s, chunk);
+    if (l->free == cells_mask(l->cells))
+        close_open(s, size_class);
+}
+
 /* A chunk of the class that nobody claims and that has a free slot, claimed. */
 static bool take_partial(struct gismo_store *s, uint32_t size_class, uint32_t *out) {
     uint64_t *map = partial_map(s, size_class);
@@ -382,6 +396,7 @@ void chunk_pending_locked(struct gismo_store *s, uint32_t chunk) {
         if (i < l->cells && prim_load64(word) == FMT_WORD(generation, GISMO_SEALED)) {
             prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
             prim_publish(s->software, word, 8);
+            name_remove(s, slot);
             l->deleted |= 1ull << i;
         }
         /* The bit goes after the deed, or a death in between loses the request; and comes back if a later one came. */
@@ -512,6 +527,19 @@ int chunk_request_delete(struct gismo_store *s, uint32_t slot, uint64_t generati
     return GISMO_OK;
 }
 
+/* Keeps the last few empty chunks open for the next object of their class; beyond them the oldest goes. */
+static void note_empty(struct gismo_store *s, uint32_t size_class) {
+    const uint32_t kept = sizeof s->empty_classes;
+    for (uint32_t i = 0; i < kept; i++)
+        if (s->empty_classes[i] == size_class + 1)
+            return;
+    uint8_t *oldest = &s->empty_classes[s->empty_next++ % kept];
+    uint8_t closing = *oldest;
+    *oldest = (uint8_t)(size_class + 1);
+    if (closing)
+        chunk_close_if_empty_locked(s, closing - 1u);
+}
+
 /* Caller: the slot's group is ours. */
 int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generation) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
@@ -524,7 +552,8 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
             return GISMO_EGONE;
         if (holder == 0) {
             struct fmt_chunk ignored;
-            if (!chunk_header_read(s, chunk, &ignored))
+            if (!chunk_header_read(s, chunk, &ignored) && loc_load(&control->claim) == 0 &&
+                prim_load64(word) == FMT_WORD(generation, GISMO_SEALED)) /* else it was being written just then */
                 return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
             continue;
         }
@@ -536,21 +565,26 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
             return GISMO_OK;
         }
     }
-    if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
-        if (!l->open)
-            chunk_settle_locked(s, chunk);
-        return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
-    }
     if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
         if (!l->open)
             chunk_settle_locked(s, chunk);
         return GISMO_EGONE;
     }
+    if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
+        if (!l->open)
+            chunk_settle_locked(s, chunk);
+        return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
+    }
     prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
     prim_publish(s->software, word, 8);
+    name_remove(s,
+                slot); /* now, not when the last reader is gone: a name that is used again must not fill the tables */
     l->deleted |= 1ull << (slot % FMT_CHUNK_SLOTS);
-    if (l->open && l->size_class != FMT_CLASS_LARGE)
-        return GISMO_OK; /* retired in one go when its free slots are used up */
+    if (l->open && l->size_class != FMT_CLASS_LARGE) { /* retired in one go when its free slots are used up */
+        if (UNLIKELY((l->deleted | l->free) == cells_mask(l->cells)))
+            note_empty(s, l->size_class);
+        return GISMO_OK;
+    }
     chunk_retire_locked(s, chunk);
     if (!l->open && l->free && l->size_class < FMT_CLASS_LARGE) {
         /* Make the freed, cached cell the next one used, if our open chunk has none left. */

@@ -207,35 +207,44 @@ static void check_pages(struct check *c) {
             (unsigned long long)lost);
 }
 
+struct mask_finding {
+    uint64_t is_free, free, is_deleted, deleted, writing;
+};
+
+/* True if what is recorded of an unclaimed chunk is not what its slots say. */
+static bool compare_masks(struct check *c, uint32_t chunk, struct mask_finding *f) {
+    struct gismo_store *s = c->s;
+    if (s->local[chunk].mine || loc_load(&s->host.chunk[chunk].claim) != 0 || !chunk_claim_locked(s, chunk))
+        return false;
+    struct local_chunk *l = &s->local[chunk];
+    chunk_masks_from_slots(s, chunk, &f->is_free, &f->is_deleted, &f->writing);
+    f->free = l->free;
+    f->deleted = l->deleted;
+    bool wrong = f->writing || f->is_free != l->free || f->is_deleted != l->deleted;
+    if (wrong && (c->flags & GISMO_FSCK_REPAIR)) {
+        l->free = f->is_free;
+        l->deleted = f->is_deleted;
+    }
+    chunk_settle_locked(s, chunk);
+    return wrong;
+}
+
 static void check_masks(struct check *c) {
     struct gismo_store *s = c->s;
-    uint64_t wrong = 0;
     for (uint32_t chunk = 0; chunk < s->chunks; chunk++) {
         if (!unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)))
             continue;
+        struct mask_finding f;
         store_lock(s);
-        struct host_chunk *control = &s->host.chunk[chunk];
-        if (!s->local[chunk].mine && loc_load(&control->claim) == 0 && chunk_claim_locked(s, chunk)) {
-            uint64_t is_free, is_deleted, is_writing;
-            chunk_masks_from_slots(s, chunk, &is_free, &is_deleted, &is_writing);
-            struct local_chunk *l = &s->local[chunk];
-            if (is_writing || is_free != l->free || is_deleted != l->deleted) {
-                wrong++;
-                if (c->flags & GISMO_FSCK_REPAIR) {
-                    l->free = is_free;
-                    l->deleted = is_deleted;
-                }
-                say(c, c->flags & GISMO_FSCK_REPAIR ? GISMO_FSCK_REPAIRED : GISMO_FSCK_ERROR, "mask",
-                    (uint64_t)chunk * FMT_CHUNK_SLOTS,
-                    "chunk %u: free slots %016llx, recorded %016llx; deleted %016llx, recorded %016llx; being written "
-                    "by nobody %016llx",
-                    chunk, (unsigned long long)is_free, (unsigned long long)loc_load(&control->free),
-                    (unsigned long long)is_deleted, (unsigned long long)loc_load(&control->deleted),
-                    (unsigned long long)is_writing);
-            }
-            chunk_settle_locked(s, chunk);
-        }
-        store_unlock(s);
+        bool wrong = compare_masks(c, chunk, &f);
+        store_unlock(s); /* before the report: whoever is told may need what another thread holds that waits for us */
+        if (wrong)
+            say(c, c->flags & GISMO_FSCK_REPAIR ? GISMO_FSCK_REPAIRED : GISMO_FSCK_ERROR, "mask",
+                (uint64_t)chunk * FMT_CHUNK_SLOTS,
+                "chunk %u: free slots %016llx, recorded %016llx; deleted %016llx, recorded %016llx; being written by "
+                "nobody %016llx",
+                chunk, (unsigned long long)f.is_free, (unsigned long long)f.free, (unsigned long long)f.is_deleted,
+                (unsigned long long)f.deleted, (unsigned long long)f.writing);
     }
 }
 

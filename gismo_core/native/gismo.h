@@ -40,7 +40,7 @@ enum gismo_status {
     GISMO_ECLOSED = -9,     /* the store (or this object) is closed */
     GISMO_EINVAL = -10,     /* an argument makes no sense; the message says which */
     GISMO_ESYS = -11,       /* a system call failed; gismo_error_detail().sys_errno */
-    GISMO_EEXIST = -12,     /* a store is already there, or the name is taken on this host */
+    GISMO_EEXIST = -12,     /* a store is already there, or a sealed object of some host has that name */
     GISMO_ENOTFOUND = -13,  /* no object has that name */
     GISMO_EPERM = -14,      /* not allowed: another user's store, a symbolic link, not your object */
     GISMO_EBUSY = -15,      /* in use: views or processes hold it */
@@ -133,6 +133,7 @@ typedef struct gismo_handle {
 } gismo_handle;
 
 #define GISMO_NAME_MAX 255u
+#define GISMO_WAIT_NEVER (-2)
 #define GISMO_BUFFERS_MAX 1048576u
 
 typedef struct gismo_create_options {
@@ -141,7 +142,8 @@ typedef struct gismo_create_options {
     uint32_t buffers;            /* number of entries of buffer_bytes; 0 = one buffer of the whole length */
     const uint64_t *buffer_bytes; /* lengths; each buffer starts 64-byte aligned in the payload */
     uint64_t tag;                /* user tag, for accounting (a job) */
-    int64_t wait_ns;             /* when full: wait as long for room; 0 = do not; -1 = for ever */
+    int64_t wait_ns;             /* when full: wait as long for room; 0 = only for what is coming back anyway
+                                    (at most 60 ms); -1 = for ever; GISMO_WAIT_NEVER = not a moment */
 } gismo_create_options;
 
 /* A payload being written by this process. Buffer i starts at the aligned sum of those before it. */

@@ -77,7 +77,9 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
 /* ---- the directory -------------------------------------------------------------------------- */
 
 static int usable_directory(const char *path, uint32_t mode, int want_tmpfs, int *fd_out) {
-    if (mkdir(path, mode) != 0 && errno != EEXIST)
+    if (mkdir(path, mode) == 0)
+        (void)chmod(path, mode); /* whatever the umask: who may use the store may use its state directory */
+    else if (errno != EEXIST)
         return 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

@@ -131,6 +131,8 @@ void host_layout(const struct fmt_superblock *sb, void *base, struct host_tables
 #define loc_and(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
 #define loc_add(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
 #define loc_sub(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST))
+/* Statistics, of several threads: one may be lost now and then, which a locked instruction is not worth. */
+#define loc_count(p, n) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
 #define loc_cas(p, expected, v)                                                                                        \
     (GISMO_SITE(LOCAL), __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
 

@@ -86,7 +86,10 @@ struct gismo_store {
     struct local_chunk *local;
     uint32_t open_chunk[FMT_CLASSES + 1];
     uint64_t writable_arenas[FMT_MAX_ARENAS / 64];
-    uint32_t large_rover;
+    uint8_t empty_classes[8]; /* ring of classes + 1 whose open chunk lately became empty: the oldest is closed */
+    uint32_t empty_next;
+    uint64_t wishes_seen, wishes_since_ns; /* of our lane, as the last tick saw them */
+    uint64_t idle_operations; /* as the last tick saw them: nothing happened since, so empty chunks can go */
 
     atomic_int failed;  /* a GISMO_E* code: the medium failed while we held the lock */
     atomic_int closed;
@@ -198,6 +201,7 @@ void chunk_mark(struct gismo_store *s, uint32_t chunk); /* in our bitmap: should
 void chunk_unmark(struct gismo_store *s, uint32_t chunk); /* unless we claim it */
 void chunk_restore_requests(struct gismo_store *s,
                             uint32_t chunk); /* whose pending bit a dead process cleared too early */
+void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class);
 int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */
 void chunk_close_all_locked(struct gismo_store *s);

@@ -43,13 +43,13 @@ int fmt_layout(const struct fmt_shape *shape, struct fmt_superblock *sb, const c
     uint64_t objects = shape->max_objects;
     if (objects == 0)
         objects = size / (16 << 10);
-    uint64_t least = (size / segment) * FMT_CHUNK_SLOTS / 2; /* else chunks run out before pages do */
+    uint64_t least = (size / segment) * FMT_CHUNK_SLOTS; /* else chunks run out before pages do */
     if (shape->max_objects == 0 && objects < least)
         objects = least;
     if (shape->max_objects == 0 && objects > 1ull << 31)
         objects = 1ull << 31;
-    if (objects < 2 * FMT_CHUNK_SLOTS * 4)
-        objects = 2 * FMT_CHUNK_SLOTS * 4;
+    if (objects < 32 * FMT_CHUNK_SLOTS) /* each size class in use takes a chunk at least */
+        objects = 32 * FMT_CHUNK_SLOTS;
     uint64_t chunks = objects / FMT_CHUNK_SLOTS + (objects % FMT_CHUNK_SLOTS != 0); /* no sum that can wrap */
     if (chunks > (1u << 25)) {
         *why = "at most 2^31 objects fit a store";
@@ -60,7 +60,8 @@ int fmt_layout(const struct fmt_shape *shape, struct fmt_superblock *sb, const c
         group_chunks = 2;
     uint32_t groups = (uint32_t)((chunks + group_chunks - 1) / group_chunks);
 
-    uint64_t arena = clamp64(floor_power_of_two(size / 512), 64 << 10, 1ull << 48);
+    /* Leases in pieces of 1/512, of a small store 1/128: what an arena's border cuts off must stay small. */
+    uint64_t arena = clamp64(floor_power_of_two(size / (size >= (4ull << 30) ? 512 : 128)), 64 << 10, 1ull << 48);
     while (size / arena > FMT_MAX_ARENAS - 1)
         arena *= 2;
     uint32_t shift = (uint32_t)__builtin_ctzll(arena);

@@ -188,8 +188,10 @@ int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, u
                 "the tables of names are full: delete named objects, or format with a larger --max-objects");
 }
 
-/* Before the slot becomes FREE, by the claimer of its chunk. May be repeated. */
+/* Once the slot is DELETED, at the latest before it is FREE, by the claimer of its chunk. May be repeated. */
 void name_remove(struct gismo_store *s, uint32_t slot) {
+    if (LIKELY(s->slot[slot].name_entry == 0))
+        return;
     uint32_t code = s->slot[slot].name_entry - 1, level = code >> 28, index = code & 0x0fffffff;
     if (level >= FMT_NAME_LEVELS || s->host.name_owner[level] == NULL || index >= fmt_name_entries(level))
         return;

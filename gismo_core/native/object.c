@@ -74,16 +74,18 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     uint32_t size_class = small ? fmt_class_of(extent) : FMT_CLASS_LARGE, slot;
     status = chunk_slot_locked(s, size_class, &slot);
     if (status)
-        return status;
+        return status == GISMO_EFULL ? full(s, extent) : status;
     struct local_chunk *l = &s->local[slot / FMT_CHUNK_SLOTS];
     uint32_t i = slot % FMT_CHUNK_SLOTS;
     if (size_class == FMT_CLASS_LARGE) {
         uint64_t first = 0;
-        status = page_take_locked(s, (extent + FMT_PAGE - 1) / FMT_PAGE, 0, &first);
+        /* Name tables stay for ever: out of the way of large objects. */
+        int from_top = (flags & FMT_SLOT_INTERNAL) != 0;
+        status = page_take_locked(s, (extent + FMT_PAGE - 1) / FMT_PAGE, from_top, &first);
         if (status) {
             l->free |= 1ull << i;
             __atomic_fetch_and(&l->writing, ~(1ull << i), __ATOMIC_RELEASE);
-            return status;
+            return status == GISMO_EFULL ? full(s, extent) : status;
         }
         record.offset = s->sb.data_offset + first * FMT_PAGE;
     } else {
@@ -140,6 +142,7 @@ void object_abort_locked(struct gismo_store *s, uint32_t slot) {
     uint64_t *word = &s->slot[slot].word;
     prim_store64(word, FMT_WORD(FMT_GENERATION(prim_load64(word)), GISMO_DELETED));
     prim_publish(s->software, word, 8);
+    name_remove(s, slot);
     l->deleted |= 1ull << (slot % FMT_CHUNK_SLOTS);
     __atomic_fetch_and(&l->writing, ~(1ull << (slot % FMT_CHUNK_SLOTS)), __ATOMIC_RELEASE);
     if (l->open && l->size_class != FMT_CLASS_LARGE)
@@ -226,7 +229,7 @@ static bool pages_are_there(struct gismo_store *s, uint64_t length) {
 static int begin_waiting(struct gismo_store *s, uint64_t length, const gismo_create_options *o, gismo_object *out) {
     int64_t wait_ns = o ? o->wait_ns : 0;
     int status = begin_once(s, length, o, out);
-    if (LIKELY(status != GISMO_EFULL))
+    if (LIKELY(status != GISMO_EFULL) || wait_ns == GISMO_WAIT_NEVER)
         return status;
     uint64_t start = now_ns(), step = 200000;
     bool grace = others_have_room(s) || pages_are_there(s, length);
@@ -244,12 +247,8 @@ static int begin_waiting(struct gismo_store *s, uint64_t length, const gismo_cre
             break;
         }
         uint64_t passed = now_ns() - start;
-        if (passed >= limit || length > s->sb.data_bytes) {
-            store_lock(s);
-            status = full(s, length);
-            store_unlock(s);
+        if (passed >= limit || length > s->sb.data_bytes)
             break;
-        }
         wish(s, (length + FMT_PAGE - 1) / FMT_PAGE + 1);
         sleep_ns(step);
         if (step < 5000000)
@@ -304,8 +303,8 @@ static int seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
     }
     prim_flush(s->software, s->base + copy.offset, slot_extent_bytes(&copy));
     struct host_process *p = &s->host.process[s->index];
-    p->puts++;
-    p->put_bytes += object->handle.length;
+    loc_count(&p->puts, 1);
+    loc_count(&p->put_bytes, object->handle.length);
     return object_publish(s, object, slot_flags, crc, false);
 }
 
@@ -389,8 +388,8 @@ static int put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t coun
     }
     *out = object.handle;
     struct host_process *p = &s->host.process[s->index];
-    p->puts++;
-    p->put_bytes += object.handle.length;
+    loc_count(&p->puts, 1);
+    loc_count(&p->put_bytes, object.handle.length);
     return object_publish(s, &object, FMT_SLOT_HAS_CRC, crc, false);
 }
 

@@ -283,9 +283,11 @@ static bool take_run(struct gismo_store *s, uint64_t first, uint64_t pages) {
     return ok;
 }
 
-static bool take_inside(struct gismo_store *s, uint64_t pages, int from_top, int sure, uint64_t *first) {
-    for (uint32_t n = 0; n < s->sb.arenas; n++) {
-        uint32_t a = from_top ? s->sb.arenas - 1 - n : n;
+/* Arenas below `lowest` are not looked at. */
+static bool take_inside(struct gismo_store *s, uint64_t pages, int from_top, uint32_t lowest, int sure,
+                        uint64_t *first) {
+    for (uint32_t n = 0; n < s->sb.arenas - lowest; n++) {
+        uint32_t a = from_top ? s->sb.arenas - 1 - n : lowest + n;
         while (arena_may_fit(&s->host.arena[a], pages, sure)) {
             uint64_t run = run_in_arena(s, a, pages, from_top);
             if (run == UINT64_MAX)
@@ -308,6 +310,10 @@ static bool run_possible(struct gismo_store *s, uint64_t start, uint64_t pages, 
         uint32_t a = arena_of(s, at);
         uint64_t end = arena_end(s, a) < start + pages ? arena_end(s, a) : start + pages;
         if (loc_load(&s->host.arena[a].state) == HOST_UNIT_OWNED) {
+            if (loc_load(&s->host.arena[a].free_pages) == 0) {
+                *next = arena_end(s, a);
+                return false;
+            }
             uint64_t taken = next_page(s, at, end, 1);
             if (taken < end) {
                 *next = next_page(s, taken, arena_end(s, a), 0);
@@ -347,24 +353,40 @@ static bool take_across(struct gismo_store *s, uint64_t pages, uint64_t *first) 
     return false;
 }
 
+static uint32_t highest_leasable(struct gismo_store *s) {
+    uint64_t leased[FMT_MAX_ARENAS / 64];
+    unit_leased_map(s, AGREE_ARENA, leased);
+    for (uint32_t a = s->sb.arenas; a-- > 0;)
+        if (unit_leasable(s, AGREE_ARENA, a, leased))
+            return a;
+    return s->sb.arenas;
+}
+
 int page_take_locked(struct gismo_store *s, uint64_t pages, int from_top, uint64_t *first) {
     if (pages == 0 || pages > s->host.pages)
         return GISMO_EFULL;
     bool fits_arena = pages <= arena_pages(s);
-    if (fits_arena) {
-        if (take_inside(s, pages, from_top, 0, first))
-            return GISMO_OK;
-        /* Nothing in what we have: one more arena, then again. */
-        while (from_top || pages <= arena_pages(s) / 2) {
-            if (unit_lease_some(s, AGREE_ARENA, from_top) != GISMO_OK)
-                break;
-            if (take_inside(s, pages, from_top, 0, first))
+    if (fits_arena && from_top) {
+        /* Above the highest arena that can still be leased first: small extents must not end up among the large ones. */
+        uint32_t lowest;
+        while ((lowest = highest_leasable(s)) < s->sb.arenas) {
+            if (take_inside(s, pages, 1, lowest, 0, first))
                 return GISMO_OK;
+            if (unit_lease(s, AGREE_ARENA, lowest) != GISMO_OK)
+                break;
         }
+    }
+    /* What is small against an arena is sought arena by arena, by their hints; what is not must be able to lie across. */
+    if (fits_arena && (from_top || pages <= arena_pages(s) / 32)) {
+        if (take_inside(s, pages, from_top, 0, 0, first))
+            return GISMO_OK;
+        while (unit_lease_some(s, AGREE_ARENA, from_top) == GISMO_OK)
+            if (take_inside(s, pages, from_top, 0, 0, first))
+                return GISMO_OK;
     }
     if (take_across(s, pages, first))
         return GISMO_OK;
-    if (fits_arena && take_inside(s, pages, from_top, 1, first)) /* the hints may have lied */
+    if (fits_arena && take_inside(s, pages, from_top, 0, 1, first)) /* the hints may have lied */
         return GISMO_OK;
     return GISMO_EFULL;
 }

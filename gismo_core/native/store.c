@@ -286,9 +286,13 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
     prim_refresh(s->software, record, sizeof *record);
     if (UNLIKELY(prim_load64(&record->word) != want))
         return gone(h);
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    copy.word = want; /* that alone may change under a pin, to DELETED */
+    memcpy((uint8_t *)&copy + 8, (const uint8_t *)record + 8, sizeof copy - 8);
     if (UNLIKELY(!slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc ||
                  (copy.flags & FMT_SLOT_INTERNAL) || !fits(&copy, h))) {
+        if (prim_load64(&record->word) != want) /* deleted just now: its name entry goes first of all */
+            return gone(h);
         bool damaged = !slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc;
         return damaged ? fail(GISMO_ECORRUPT, "the record of slot %u is damaged: run `gismo fsck`", h->slot)
                        : damaged_handle(h);
@@ -309,8 +313,8 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
     out->has_crc = copy.flags & FMT_SLOT_HAS_CRC;
     out->lane = copy.creator_lane;
     struct host_process *p = &s->host.process[s->index];
-    p->gets++;
-    p->get_bytes += copy.length;
+    loc_count(&p->gets, 1);
+    loc_count(&p->get_bytes, copy.length);
     return GISMO_OK;
 }
 
@@ -430,7 +434,7 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
     }
     store_unlock(s);
     if (status == GISMO_OK)
-        s->host.process[s->index].deletes++;
+        loc_count(&s->host.process[s->index].deletes, 1);
     return status == GISMO_EGONE ? gone(h) : status;
 }
 

@@ -43,7 +43,7 @@ struct runner {
 
 static uint64_t operations(const struct gismo_store *s) {
     const struct host_process *p = &s->host.process[s->index];
-    return p->puts + p->gets + p->deletes;
+    return loc_load(&p->puts) + loc_load(&p->gets) + loc_load(&p->deletes);
 }
 
 static bool others_active(struct gismo_store *s) {
@@ -77,7 +77,25 @@ static int own_work(struct gismo_store *s) {
             chunk_settle_locked(s, c);
         }
     }
+    uint64_t now = operations(s);
+    if (now == s->idle_operations)
+        for (uint32_t k = 0; k <= FMT_CLASSES; k++)
+            chunk_close_if_empty_locked(s, k);
+    s->idle_operations = now;
     return done;
+}
+
+/* A process that died waiting for room leaves its wish. Who lives and waits wishes again at once. */
+static void forget_old_wish(struct gismo_store *s, uint64_t *wishes_seen, uint64_t *since_ns) {
+    struct fmt_lane *lane = &s->lanes[s->lane];
+    uint64_t wishes = prim_load64(&lane->wishes), now = now_ns();
+    if (wishes != *wishes_seen || prim_load64(&lane->pages_wanted) == 0) {
+        *wishes_seen = wishes;
+        *since_ns = now;
+    } else if (now - *since_ns > LAZY_NS) {
+        prim_store64(&lane->pages_wanted, 0);
+        prim_publish(s->software, &lane->pages_wanted, 8);
+    }
 }
 
 /* One round. leader = the host's work, too. Returns units of work done. */
@@ -102,6 +120,7 @@ int thread_tick(struct gismo_store *s, int leader) {
             done += unit_return_empty_arenas(s);
         }
         unit_publish_maps(s);
+        forget_old_wish(s, &s->wishes_seen, &s->wishes_since_ns);
     }
     store_unlock(s);
     return done;

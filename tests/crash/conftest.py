@@ -160,7 +160,13 @@ class Crash:
             f"own:{site}:{n}" for site in self.find("change_bits") + self.find("page_intent_done") for n in (1, 4)
         ]
         specs += [f"own:{site}:1" for site in self.find("make_table") + self.find("insert_at")]
-        specs += [f"neighbour:{site}:1" for site in self.find("claimed_unmark") + self.find("chunk_request_delete")]
+        # Half-way in asking others for a delete, of a slot used for the first time and of one used again.
+        specs += [
+            f"{scenario}:{site}:{n}"
+            for scenario in ("neighbour", "foreign")
+            for site in self.find("chunk_request_delete")
+            for n in range(1, self.hits[scenario].get(site, 0) + 1)
+        ]
         specs += [f"own:{site}:3" for site in self.find("object_begin_locked")]
         return list(dict.fromkeys(specs))
 

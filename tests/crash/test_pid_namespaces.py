@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Crash
+    from crash.conftest import Crash
 
 NOT_PERMITTED = 77
 WORKERS = 4

@@ -65,7 +65,7 @@ def test_waste_inside_extents(program: Path, place: Path, capsys: pytest.Capture
     assert all(float(line.split()[2]) <= 0.125 for line in chunks)
 
 
-@pytest.mark.parametrize(("size", "largest", "least"), [(256 * MiB, 1_000_000, 0.98), (64 * MiB, 200_000, 0.97)])
+@pytest.mark.parametrize(("size", "largest", "least"), [(256 * MiB, 1_000_000, 0.98), (64 * MiB, 200_000, 0.98)])
 def test_filled_emptied_and_filled_again(
     program: Path, place: Path, capsys: pytest.CaptureFixture[str], size: int, largest: int, least: float
 ) -> None:
@@ -83,9 +83,6 @@ def test_filled_emptied_and_filled_again(
     assert third >= 0.85 * first
 
 
-NO_CHUNK_LEFT = pytest.mark.xfail(
-    reason="a small store has half as many chunks as segments (fmt_layout: `least`), and they run out first", strict=True
-)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +91,7 @@ NO_CHUNK_LEFT = pytest.mark.xfail(
         (64 * MiB, 0),
         (256 * MiB, 0),
         (64 * MiB, 1 * MiB),
-        pytest.param(64 * MiB, 5000, marks=NO_CHUNK_LEFT),
+        (64 * MiB, 5000),
     ],
 )
 def test_full_means_full(program: Path, place: Path, size: int, bytes_each: int) -> None:

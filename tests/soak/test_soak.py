@@ -29,7 +29,17 @@ def compiled(source: Path, folder: Path, *defines: str) -> Path:
         pytest.skip("gcc is not installed")
     program = folder / source.stem
     flags = ["-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{ROOT / 'gismo_core/native'}"]
-    command = ["gcc", *flags, *defines, str(source), str(library), f"-Wl,-rpath,{library.parent}", "-lm", "-o", str(program)]
+    command = [
+        "gcc",
+        *flags,
+        *defines,
+        str(source),
+        str(library),
+        f"-Wl,-rpath,{library.parent}",
+        "-lm",
+        "-o",
+        str(program),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return program

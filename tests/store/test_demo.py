@@ -23,9 +23,9 @@ from gismo_core.demo.screen import PlainScreen, SilentScreen
 ACTS = ("machine", "format", "hosts", "traffic", "one_copy", "deaths", "fsck", "emptied", "fsck_empty", "cycle")
 
 
-def left_behind() -> set[Path]:
-    """Directories of demos, whoever's: compared before and after, for another run may go on beside."""
-    return set(SHM.glob("gismo-demo-*"))
+def left_behind(pid: int) -> list[Path]:
+    """Directories that the demo of this process made and did not remove."""
+    return list(SHM.glob(f"gismo-demo-{pid}-*"))
 
 
 def workers_of(pid: int) -> list[int]:
@@ -35,10 +35,10 @@ def workers_of(pid: int) -> list[int]:
 
 @pytest.fixture
 def nothing_stays() -> Iterator[None]:
-    """What a demo that this test started made is gone, and so are its processes."""
-    before, children = left_behind(), set(workers_of(os.getpid()))
+    """For a demo inside this process: what it made is gone, and so are its processes."""
+    children = set(workers_of(os.getpid()))
     yield
-    assert left_behind() <= before
+    assert left_behind(os.getpid()) == []
     assert set(workers_of(os.getpid())) <= children
 
 
@@ -55,16 +55,16 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.usefixtures("nothing_stays")
 def test_the_document_says_that_all_held() -> None:
     demo = start("--seconds", "3", "--json")
     out, err = demo.communicate()
+    assert left_behind(demo.pid) == []
     assert demo.returncode == 0, err
     seen = json.loads(out)
     assert seen["ok"]
     assert seen["error"] is None
     assert [act for act in ACTS if act not in seen] == []
-    assert len(seen["checks"]) >= 19
+    assert len(seen["checks"]) >= 18
     assert all(check["ok"] for check in seen["checks"])
     assert len(set(seen["hosts"]["lanes"])) == 3
     for host in seen["traffic"]["hosts"]:
@@ -88,10 +88,10 @@ def test_the_document_says_that_all_held() -> None:
     assert seen["seconds"] < 60
 
 
-@pytest.mark.usefixtures("nothing_stays")
 def test_a_person_reads_a_summary_and_what_to_type_next() -> None:
     demo = start("--seconds", "1")
     out, err = demo.communicate()
+    assert left_behind(demo.pid) == []
     assert demo.returncode == 0, out + err
     for words in (
         "puts/s",
@@ -137,17 +137,18 @@ def test_too_slow_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not done after 1 s" in str(report.error)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_leaves_nothing(number: signal.Signals) -> None:
     demo = start("--seconds", "30")
     until_s = time.monotonic() + 30
     while len(workers := workers_of(demo.pid)) < 6 and time.monotonic() < until_s:
         time.sleep(0.05)
     time.sleep(1.0)
+    assert len(left_behind(demo.pid)) == 1
     os.killpg(demo.pid, number)  # a terminal sends it to the whole group
     _, err = demo.communicate()
     assert demo.returncode == 130
+    assert left_behind(demo.pid) == []
     assert "interrupted" in err
     assert "Traceback" not in err
     assert len(workers) == 6

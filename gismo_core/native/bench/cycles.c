@@ -115,11 +115,18 @@ int gismo_bench_fill(gismo_store *store, uint64_t length, uint64_t count, int na
 
 int gismo_bench_replace(gismo_store *store, uint64_t length, gismo_handle *handles, uint64_t count, uint64_t pairs,
                         uint64_t seed, uint64_t *ns) {
-    if (length == 0 || length > CYCLE_MAX || seed == 0)
+    if (length == 0 || length > CYCLE_MAX || seed == 0 || pairs > count)
         return GISMO_EINVAL;
+    /* Chosen before the clock runs: the misses of the caller's own array of handles are not the store's. */
+    for (uint64_t i = 0; i < pairs; i++) {
+        uint64_t other = i + below(&seed, count - i);
+        gismo_handle chosen = handles[other];
+        handles[other] = handles[i];
+        handles[i] = chosen;
+    }
     uint64_t begin = gismo_bench_now();
     for (uint64_t i = 0; i < pairs; i++) {
-        gismo_handle *handle = &handles[below(&seed, count)];
+        gismo_handle *handle = &handles[i];
         int status = gismo_delete(store, handle);
         if (status == GISMO_OK)
             status = make_one(store, length, handle);

@@ -74,7 +74,7 @@ BENCH_API int gismo_bench_cycle_window(gismo_store *store, uint64_t length, uint
                                        uint64_t *count, uint64_t *longest_ns);
 /* count objects of `length` (at most 64) bytes; named != 0: "gismo-bench-object-%08x". handles may be NULL. */
 BENCH_API int gismo_bench_fill(gismo_store *store, uint64_t length, uint64_t count, int named, gismo_handle *handles);
-/* `pairs` times: delete a random one of the `count` live objects and make one in its stead. */
+/* `pairs` times: delete a random one of the `count` live objects and make one in its stead; each at most once. */
 BENCH_API int gismo_bench_replace(gismo_store *store, uint64_t length, gismo_handle *handles, uint64_t count,
                                   uint64_t pairs, uint64_t seed, uint64_t *ns);
 /* `lookups` random names among the `count` of gismo_bench_fill; the names are spelled out beforehand. */
