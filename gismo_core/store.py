@@ -30,6 +30,7 @@ _Path = str | os.PathLike[str]
 _QUICK_PUT_BYTES = 64 * 1024
 # Waits are cut into slices, so that Python can see a signal (Ctrl-C) between them.
 _WAIT_SLICE_NS = 100_000_000
+_WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
 
@@ -204,23 +205,25 @@ class Store:
         Errors: StoreFull, NameTaken, InvalidArgument (not bytes-like, not C-contiguous), StoreClosed.
         """
         raw = _CHandle()
-        options = None if name is None and not tag else _create_options(name, tag)
+        options = _AT_ONCE if name is None and not tag else _create_options(name, tag)
         if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and wait_s is None:
             status = self._c_put_bytes(self._native.pointer, _CBytes(buffers, len(buffers)), 1, options, raw)
-            if status:
+            if not status:
+                handle = _new_handle(Handle)
+                _set_raw(handle, *first_48(raw))
+                return handle
+            if status != errors.EFULL:
                 raise self._error(status, errors.NameTaken)
-            handle = _new_handle(Handle)
-            _set_raw(handle, *first_48(raw))
-            return handle
         native = self._native
         if native.closed:
             raise self._error(errors.ECLOSED)
         with Pinned(buffers) as pinned:
+            status = errors.EFULL
             if pinned.total_bytes < _QUICK_PUT_BYTES and wait_s is None:
                 status = native.library.quick_put(native.pointer, pinned.entries, pinned.count, options, raw)
-            else:
+            if status == errors.EFULL:  # room that is coming back is waited for without the GIL
                 put = native.library.slow_put
-                options = options or _native.CreateOptions()
+                options = _create_options(name, tag)
                 status = self._waiting(
                     lambda wait_ns: put(native.pointer, pinned.entries, pinned.count, _wait(options, wait_ns), raw),
                     errors.EFULL,
@@ -240,9 +243,10 @@ class Store:
         if type(nbytes) is not int or nbytes >> 63:
             nbytes = _integer("nbytes", nbytes, 63)
         raw = _CObject()
+        status = errors.EFULL
         if name is None and not tag and wait_s is None:
-            status = self._c_create(native.pointer, nbytes, None, raw)
-        else:
+            status = self._c_create(native.pointer, nbytes, _AT_ONCE, raw)
+        if status == errors.EFULL:
             if native.closed:
                 raise self._error(errors.ECLOSED)
             options = _create_options(name, tag)
@@ -544,11 +548,14 @@ def _integer(what: str, value: Any, bits: int) -> int:
 
 
 def _create_options(name: str | None, tag: int) -> _native.CreateOptions:
-    options = _native.CreateOptions(tag=_integer("tag", tag, 64))
+    options = _native.CreateOptions(tag=_integer("tag", tag, 64), wait_ns=_WAIT_NEVER)
     if name is not None:
         options.name = text = _encode_name(name)
         options.name_bytes = len(text)
     return options
+
+
+_AT_ONCE = _native.CreateOptions(wait_ns=_WAIT_NEVER)  # never changed: shared by all calls
 
 
 def _wait(options: _native.CreateOptions, wait_ns: int) -> _native.CreateOptions:

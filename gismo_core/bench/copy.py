@@ -67,8 +67,9 @@ class Put:
                 for variant in variants:
                     library.copy_lap(copier, variant, dst, src, length, slots)
                 for _ in range(context.samples):
-                    puts.append(span / store.put_lap(src, length, slots, handles))
+                    # A put before each copy: whichever of the two mappings was used last has its page tables cached.
                     for variant in variants:
+                        puts.append(span / store.put_lap(src, length, slots, handles))
                         ns = library.copy_lap(copier, variant, dst, src, length, slots)
                         copies[variant].append(span / ns)
         yield Measurement(self.row.name, puts, {COPY_VARIANTS[v]: samples for v, samples in copies.items()})

@@ -221,7 +221,9 @@ static int take_free_chunk(struct gismo_store *s, uint32_t *out) {
         for (uint64_t w = 0; w < s->host.words; w++) {
             for (uint64_t bits = loc_load(&s->host.free_chunks[w]); bits; bits &= bits - 1) {
                 uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
-                if (c >= s->chunks || s->local[c].mine || !chunk_claim_locked(s, c))
+                /* A group that another process is only just leasing: leave its bits as that one sets them. */
+                if (c >= s->chunks || s->local[c].mine || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) ||
+                    !chunk_claim_locked(s, c))
                     continue;
                 bit_clear(s->host.free_chunks, c);
                 if (s->local[c].cells == 0 && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
@@ -546,10 +548,13 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
     struct local_chunk *l = &s->local[chunk];
     struct host_chunk *control = &s->host.chunk[chunk];
     uint64_t *word = &s->slot[slot].word;
+    bool asked = false; /* then it may be gone because of us */
     while (!chunk_claim_locked(s, chunk)) {
         uint64_t holder = loc_load(&control->claim);
-        if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED))
-            return GISMO_EGONE;
+        if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
+            chunk_unmark(s, chunk);
+            return asked ? GISMO_OK : GISMO_EGONE;
+        }
         if (holder == 0) {
             struct fmt_chunk ignored;
             if (!chunk_header_read(s, chunk, &ignored) && loc_load(&control->claim) == 0 &&
@@ -558,6 +563,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
             continue;
         }
         chunk_request_delete(s, slot, generation, false);
+        asked = true;
         prim_fence_full(); /* the second look */
         if (loc_load(&control->claim) != 0) {
             chunk_unmark(s, chunk);
@@ -568,7 +574,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
     if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
         if (!l->open)
             chunk_settle_locked(s, chunk);
-        return GISMO_EGONE;
+        return asked ? GISMO_OK : GISMO_EGONE;
     }
     if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
         if (!l->open)
@@ -577,8 +583,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
     }
     prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
     prim_publish(s->software, word, 8);
-    name_remove(s,
-                slot); /* now, not when the last reader is gone: a name that is used again must not fill the tables */
+    name_remove(s, slot); /* now, not with the last reader: a name that is used again must not fill the tables */
     l->deleted |= 1ull << (slot % FMT_CHUNK_SLOTS);
     if (l->open && l->size_class != FMT_CLASS_LARGE) { /* retired in one go when its free slots are used up */
         if (UNLIKELY((l->deleted | l->free) == cells_mask(l->cells)))

@@ -242,8 +242,9 @@ int host_attach(struct gismo_store *s) {
 
 int host_create(struct gismo_store *s, uint32_t lane, uint64_t incarnation, const uint8_t uuid[16],
                 int (*fill)(struct gismo_store *s)) {
-    char name[64];
-    snprintf(name, sizeof name, "state.new.%llx", (unsigned long long)now_ns());
+    /* One name for all: the lock on joining is held, so what lies there is of a joiner that died. */
+    static const char name[] = "state.new";
+    unlinkat(s->state_dir_fd, name, 0);
     int fd = openat(s->state_dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, (mode_t)s->mode);
     if (fd < 0)
         return fail_errno(GISMO_EPERM, "cannot make %s/%s", s->state_path, name);
@@ -334,6 +335,11 @@ int host_register(struct gismo_store *s) {
         }
         uint64_t epoch = loc_add(&s->host.header->epoch, 1) + 1;
         char name[64];
+        if (loc_load(&p->pins_epoch)) { /* gone, unless somebody died while he registered */
+            pins_name(name, sizeof name, index, loc_load(&p->pins_epoch));
+            unlinkat(s->state_dir_fd, name, 0);
+        }
+        loc_store(&p->pins_epoch, epoch);
         pins_name(name, sizeof name, index, epoch);
         int fd = openat(s->state_dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, (mode_t)s->mode);
         if (fd < 0)

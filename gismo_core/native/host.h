@@ -37,7 +37,8 @@ struct host_process {
     uint64_t puts, gets, deletes, put_bytes, get_bytes;
     uint32_t kick; /* futex: its thread has something to do */
     uint32_t chunks;
-    uint64_t pad[4];
+    uint64_t pins_epoch; /* of the pins file that was made last: its maker may have died before it was LIVE */
+    uint64_t pad[3];
     char command[64];
     uint64_t pad2[8];
 };

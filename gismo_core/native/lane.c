@@ -242,7 +242,13 @@ void lane_leave(struct gismo_store *s) {
     for (uint32_t i = 0; i < HOST_PROCESSES && last; i++)
         if (i != s->index && (loc_load(&s->host.process[i].word) & 0xff) != HOST_PROCESS_FREE)
             last = false;
-    if (last)
+    if (last) {
+        bool others = false;
+        for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
+            others |= lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE;
+        if (others) /* room that nobody here will use; alone, it would only have to be leased again */
+            (void)unit_return_empty_arenas(s);
         set_state(s, s->incarnation, GISMO_LANE_QUIET);
+    }
     host_unclaim(s, &s->host.header->join_claim);
 }
