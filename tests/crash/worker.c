@@ -742,7 +742,8 @@ static int arm_signal;
 static void offer(gismo_store *s) {
     for (uint32_t i = 0; i < 8; i++) {
         uint32_t id = put(s, i % 4 == 3 ? 34000 : 64 + 16 * i);
-        entry_of(id)->offered = 1 + i % 2;
+        if (id) /* nested deaths may have left the store full of what is rightly sealed */
+            entry_of(id)->offered = 1 + i % 2;
     }
 }
 
@@ -897,8 +898,10 @@ static void scenario_lease(void) {
     uint32_t ids[16], n = 0;
     offer(s);
     uint32_t b = (uint32_t)call(B, PUT, 900000, 0, 0), b2 = (uint32_t)call(B, PUT, 900000, 0, 0);
-    call(B, DELETE, b, 0, 0);
-    call(B, DELETE, b2, 0, 0);
+    if (b)
+        call(B, DELETE, b, 0, 0);
+    if (b2)
+        call(B, DELETE, b2, 0, 0);
     call(B, AUTOTICK, 1, 0, 0);
     while (n < 16 && (ids[n] = put(s, 900000)) != 0)
         n++;

@@ -83,8 +83,6 @@ def test_filled_emptied_and_filled_again(
     assert third >= 0.85 * first
 
 
-
-
 @pytest.mark.parametrize(
     ("size", "bytes_each"),
     [

@@ -57,7 +57,10 @@ def test_the_program(place: Path) -> None:
     (program,) = blocks("python")
     run("gismo format --size 64MiB /dev/shm/pool", place)
     done = subprocess.run(
-        [sys.executable, "-c", program.replace("/dev/shm/pool", str(place))], check=True, capture_output=True, timeout=60
+        [sys.executable, "-c", program.replace("/dev/shm/pool", str(place))],
+        check=True,
+        capture_output=True,
+        timeout=60,
     )
     assert done.stdout == b"b'one copy, every host'\n"
 
