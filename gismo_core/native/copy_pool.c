@@ -52,9 +52,10 @@
 
 #define HELPERS_MAX (COPY_POOL_THREADS_MAX - 1)
 #define LINE_BYTES 64u
-#define SLICE_BYTES_MIN (256u << 10)
+#define SLICE_BYTES_MIN (128u << 10) /* of 64, 128, 256, 512 KiB the best for 1 MiB: 20.3, 21.3, 21.0, 17.5 GB/s */
 #define SLICE_BYTES_MAX (1u << 20)
 #define SLICES_PER_THREAD 8 /* as small as SLICE_BYTES_MIN, so that both end at about the same time */
+#define IDLE_ANSWER_NS 1000000u /* so long the last count of idle processors is believed */
 #define SLICES_MAX 4096u    /* copies beyond SLICES_MAX * SLICE_BYTES_MAX have larger slices */
 #define STACK_BYTES (256u << 10)
 #define SPINS_BEFORE_SLEEP 2000 /* about 20 us: the next buffer of the same put comes soon */
@@ -376,7 +377,14 @@ static enum copy_pool_result run_as_owner(char *dst, const char *src, size_t n, 
     if (pool.online == 0)
         pool.online = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     if (options->threads == 0) {
-        uint32_t idle = idle_processors();
+        /* Opening and reading /proc costs as much as copying 100 KiB, and what it says holds for a while. Under pool.busy. */
+        static uint64_t asked_ns;
+        static uint32_t idle;
+        uint64_t now = now_ns();
+        if (now - asked_ns > IDLE_ANSWER_NS) {
+            idle = idle_processors();
+            asked_ns = now;
+        }
         if (threads > idle + 1)
             threads = idle + 1;
     }

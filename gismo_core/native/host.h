@@ -96,7 +96,8 @@ struct host_header {
     uint64_t retired_puts, retired_gets, retired_deletes, retired_put_bytes, retired_get_bytes;
     uint64_t retire_hint; /* some bit of the retire or outbound bitmaps may be set */
     uint64_t name_table_slot[FMT_NAME_LEVELS]; /* slot + 1 of each level's table */
-    uint8_t pad[4096 - 256];
+    uint64_t lowest_arena; /* hint: those below it have no free page */
+    uint8_t pad[4096 - 264];
 };
 _Static_assert(sizeof(struct host_header) == 4096, "state header size");
 

@@ -154,7 +154,12 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
     uint32_t slot = object->handle.slot, chunk = slot / FMT_CHUNK_SLOTS;
     struct fmt_slot *shared = &s->slot[slot];
     struct local_chunk *l = &s->local[chunk];
-    struct fmt_slot copy = *shared;
+    struct fmt_slot copy;
+    for (uint32_t w = 0; w < 8;
+         w++) { /* word by word, as they were stored a moment ago: wider loads would wait for the stores */
+        uint64_t value = prim_load64(word_of(shared, w));
+        memcpy((uint8_t *)&copy + 8 * w, &value, 8);
+    }
     copy.payload_crc = payload_crc;
     copy.flags = flags;
     if (flags & FMT_SLOT_HAS_CRC)

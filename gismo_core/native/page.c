@@ -76,12 +76,30 @@ void page_mark(struct gismo_store *s, uint64_t first, uint64_t pages) {
         loc_or(&s->host.page_bits[page / 64], 1ull << (page % 64));
 }
 
+/* The hint may be too high (a page freed while another process raised it): who finds nothing above it looks below, too. */
+static void lower_hint(struct gismo_store *s, uint32_t arena) {
+    uint64_t *hint = &s->host.header->lowest_arena, seen = loc_load(hint);
+    while (seen > arena && !loc_cas(hint, &seen, (uint64_t)arena))
+        ;
+}
+
+static uint32_t lowest_with_room(struct gismo_store *s) {
+    uint64_t seen = loc_load(&s->host.header->lowest_arena), a = seen;
+    while (a < s->sb.arenas && loc_load(&s->host.arena[a].state) == HOST_UNIT_OWNED &&
+           loc_load(&s->host.arena[a].free_pages) == 0)
+        a++;
+    if (a != seen)
+        (void)loc_cas(&s->host.header->lowest_arena, &seen, a);
+    return a < s->sb.arenas ? (uint32_t)a : s->sb.arenas;
+}
+
 void page_recount(struct gismo_store *s, uint32_t arena) {
     uint64_t count = 0, end = arena_end(s, arena);
     for (uint64_t page = arena_first(s, arena); page < end; page++)
         count += !page_taken(s, page);
     loc_store(&s->host.arena[arena].free_pages, (uint32_t)count);
     loc_store(&s->host.arena[arena].largest_run, ANY_RUN);
+    lower_hint(s, arena);
 }
 
 /* ---- intents -------------------------------------------------------------------------------- */
@@ -329,10 +347,10 @@ static bool run_possible(struct gismo_store *s, uint64_t start, uint64_t pages, 
 }
 
 /* The lowest run, over several arenas if need be; arenas that can be leased count as free and are leased then. */
-static bool take_across(struct gismo_store *s, uint64_t pages, uint64_t *first) {
+static bool take_across(struct gismo_store *s, uint64_t pages, uint32_t lowest, uint64_t *first) {
     uint64_t leased[FMT_MAX_ARENAS / 64];
     unit_leased_map(s, AGREE_ARENA, leased);
-    for (uint64_t start = 0; start + pages <= s->host.pages;) {
+    for (uint64_t start = arena_first(s, lowest); start + pages <= s->host.pages;) {
         if (!run_possible(s, start, pages, leased, &start))
             continue;
         bool whole = true;
@@ -366,25 +384,26 @@ int page_take_locked(struct gismo_store *s, uint64_t pages, int from_top, uint64
     if (pages == 0 || pages > s->host.pages)
         return GISMO_EFULL;
     bool fits_arena = pages <= arena_pages(s);
+    uint32_t lowest = from_top ? 0 : lowest_with_room(s);
     if (fits_arena && from_top) {
         /* Above the highest arena that can still be leased first: small extents must not end up among the large ones. */
-        uint32_t lowest;
-        while ((lowest = highest_leasable(s)) < s->sb.arenas) {
-            if (take_inside(s, pages, 1, lowest, 0, first))
+        uint32_t next;
+        while ((next = highest_leasable(s)) < s->sb.arenas) {
+            if (take_inside(s, pages, 1, next, 0, first))
                 return GISMO_OK;
-            if (unit_lease(s, AGREE_ARENA, lowest) != GISMO_OK)
+            if (unit_lease(s, AGREE_ARENA, next) != GISMO_OK)
                 break;
         }
     }
     /* What is small against an arena is sought arena by arena, by their hints; what is not must be able to lie across. */
     if (fits_arena && (from_top || pages <= arena_pages(s) / 32)) {
-        if (take_inside(s, pages, from_top, 0, 0, first))
+        if (take_inside(s, pages, from_top, lowest, 0, first))
             return GISMO_OK;
         while (unit_lease_some(s, AGREE_ARENA, from_top) == GISMO_OK)
             if (take_inside(s, pages, from_top, 0, 0, first))
                 return GISMO_OK;
     }
-    if (take_across(s, pages, first))
+    if (take_across(s, pages, lowest, first) || (lowest > 0 && take_across(s, pages, 0, first)))
         return GISMO_OK;
     if (fits_arena && take_inside(s, pages, from_top, 0, 1, first)) /* the hints may have lied */
         return GISMO_OK;
@@ -400,6 +419,7 @@ int page_give_begin(struct gismo_store *s, uint64_t first, uint64_t pages) {
 
 void page_give_end(struct gismo_store *s, uint64_t first, uint64_t pages) {
     change_bits(s, first, pages, 0);
+    lower_hint(s, arena_of(s, first));
     page_intent_done(s); /* before the claims go: who takes these pages next may die, and our intent would cover them */
     unclaim_arenas(s, arena_of(s, first), arena_of(s, first + pages - 1));
 }

@@ -411,6 +411,8 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
         return fail(GISMO_EGONE, "the handle belongs to another store");
     if (h->slot >= s->slots || h->generation > FMT_GENERATION_MASK)
         return fail(GISMO_EINVAL, "the handle is damaged: slot %u of %llu", h->slot, (unsigned long long)s->slots);
+    if (h->offset < s->sb.size)
+        __builtin_prefetch(s->base + h->offset, 1); /* its cell is the next to be written */
     slot_prefetch(s, h->slot);
     struct fmt_slot *record = &s->slot[h->slot];
     prim_refresh(s->software, record, sizeof *record);
