@@ -41,10 +41,12 @@ void store_lock(struct gismo_store *s) {
     s->lock_owner = (uint32_t)(uintptr_t)&thread_mark;
 }
 
-void store_unlock(struct gismo_store *s) {
+bool store_unlock(struct gismo_store *s) {
     s->lock_owner = 0;
-    if (UNLIKELY(__atomic_exchange_n(&s->lock, 0, __ATOMIC_RELEASE) == 2))
-        futex_wake(&s->lock, 0);
+    if (LIKELY(__atomic_exchange_n(&s->lock, 0, __ATOMIC_RELEASE) != 2))
+        return false;
+    futex_wake(&s->lock, 0);
+    return true;
 }
 
 /*

@@ -133,7 +133,8 @@ static void reap(struct gismo_store *s) {
     while (dead > 0) {
         store_lock(s); /* in pieces, so that the process's own operations get in between */
         int did = recover_step(s);
-        store_unlock(s);
+        if (store_unlock(s))
+            sleep_ns(50000); /* else we had it again before the one that waits is awake */
         if (!did)
             break;
     }
