@@ -29,6 +29,9 @@ static uint64_t *partial_map(struct gismo_store *s, uint32_t size_class) {
     return s->host.partial + size_class * s->host.words;
 }
 
+/* Atomic: seal looks at it without the lock. */
+static void set_open(struct local_chunk *l, uint8_t open) { __atomic_store_n(&l->open, open, __ATOMIC_RELEASE); }
+
 static uint64_t cells_mask(uint32_t cells) { return cells >= 64 ? ~0ull : (1ull << cells) - 1; }
 
 void retire_later(struct gismo_store *s, uint32_t chunk) {
@@ -132,7 +135,7 @@ int chunk_claim_locked(struct gismo_store *s, uint32_t chunk) {
         loc_load(&control->free) & cells_mask(l->cells); /* the header may be another than when they were written */
     l->deleted = loc_load(&control->deleted) & cells_mask(l->cells);
     l->writing = 0;
-    l->open = 0;
+    set_open(l, 0);
     l->retry_unix_ns = 0;
     l->mine = 1;
     return 1;
@@ -154,7 +157,7 @@ static void unclaim_once(struct gismo_store *s, uint32_t chunk) {
     if (l->deleted)
         retire_later(s, chunk);
     l->mine = 0;
-    l->open = 0;
+    set_open(l, 0);
     loc_store(&control->claim, (uint64_t)0);
 }
 
@@ -315,12 +318,13 @@ static void close_open(struct gismo_store *s, uint32_t size_class) {
     if (chunk == NO_CHUNK)
         return;
     s->open_chunk[size_class] = NO_CHUNK;
-    s->local[chunk].open = 0;
+    set_open(&s->local[chunk], 0);
+    prim_fence_full(); /* before the look at `writing`: seal clears its bit, then looks at `open`; one of us settles */
     chunk_settle_locked(s, chunk);
 }
 
 static void open_it(struct gismo_store *s, uint32_t chunk) {
-    s->local[chunk].open = 1;
+    set_open(&s->local[chunk], 1);
     s->open_chunk[s->local[chunk].size_class] = chunk;
 }
 
@@ -680,7 +684,7 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
     uint64_t writing;
     if (!load_local(s, chunk))
         l->cells = 0;
-    l->open = 0;
+    set_open(l, 0);
     l->writing = 0;
     l->retry_unix_ns = 0;
     chunk_masks_from_slots(s, chunk, &l->free, &l->deleted, &writing);

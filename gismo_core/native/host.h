@@ -90,7 +90,7 @@ struct host_header {
     uint64_t leader;     /* claim of the elected process */
     uint64_t leader_beat;
     uint64_t reaping; /* how many entries are REAPING: a hint for every operation */
-    uint64_t deputy;
+    uint64_t unused;
     uint64_t recovered_processes, recovered_objects;
     uint64_t epoch;   /* last one given out */
     uint64_t retired_puts, retired_gets, retired_deletes, retired_put_bytes, retired_get_bytes;

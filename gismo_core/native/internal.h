@@ -94,7 +94,6 @@ struct gismo_store {
     atomic_int failed;  /* a GISMO_E* code: the medium failed while we held the lock */
     atomic_int closed;
     atomic_uint_fast64_t views; /* pins of this process */
-    atomic_uint_fast64_t writes; /* unsealed objects of this process */
 
     /* the background thread */
     int wake_fd; /* eventfd: ends the leader's poll; all else is woken by host.process[].kick */
@@ -104,7 +103,6 @@ struct gismo_store {
     int64_t mode; /* permission bits of state files */
     struct gismo_store *next_open; /* list for fork handlers */
     void *fork_spare;              /* registration prepared for the child */
-    uint64_t peer_heartbeat_seen;
 };
 
 /* error.c: every failure goes through here, so that each has a message that says what to do. */
@@ -140,6 +138,7 @@ void medium_unmap(struct gismo_store *s);
 int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD lock on one byte of the medium */
 void medium_unlock(int fd, int64_t byte);
 int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
 #define MEDIUM_LOCK_JOIN 0
 #define MEDIUM_LOCK_USE 1
@@ -281,8 +280,5 @@ int media_failed(struct gismo_store *s);
         }                                                                                                              \
         result_;                                                                                                       \
     })
-
-#define STATE_FREE GISMO_FREE
-#define CLAIM_MINE(s, c) (loc_load(&(s)->host.chunk[c].claim) == (s)->claim)
 
 #endif

@@ -395,7 +395,6 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
     return status;
 }
 
-void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out) {
     memset(out, 0, sizeof *out);
     memcpy(out->store_uuid, sb->uuid, 16);

@@ -174,7 +174,7 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
     object->private_[0] = 0;
     uint64_t bit = 1ull << (slot % FMT_CHUNK_SLOTS);
     uint64_t before = __atomic_fetch_and(&l->writing, ~bit, __ATOMIC_ACQ_REL);
-    if (UNLIKELY(before == bit && !l->open)) { /* the chunk was kept for us alone */
+    if (UNLIKELY(before == bit && !__atomic_load_n(&l->open, __ATOMIC_ACQUIRE))) { /* the chunk was kept for us alone */
         if (!locked)
             store_lock(s);
         if (l->mine && !l->open && l->writing == 0)

@@ -215,7 +215,6 @@ void gismo_free(struct gismo_store *s) {
 }
 
 int gismo_get_info(struct gismo_store *s, gismo_info *out) {
-    void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *info);
     info_fill(&s->sb, s->is_dax, out);
     return GISMO_OK;
 }
@@ -235,8 +234,6 @@ static bool delete_is_pending(struct gismo_store *s, uint32_t slot, uint64_t gen
 
 static inline int unpin(struct gismo_store *s, uint32_t slot) {
     loc_sub(&s->pin_counts[slot], 1u);
-    struct host_chunk *control = &s->host.chunk[slot / FMT_CHUNK_SLOTS];
-    (void)control;
     if (UNLIKELY(FMT_STATE(prim_load64(&s->slot[slot].word)) == GISMO_DELETED)) {
         bit_set(s->host.retire, slot / FMT_CHUNK_SLOTS);
         loc_store(&s->host.header->retire_hint, (uint64_t)1);
