@@ -196,5 +196,6 @@ class ExporterTypes(dict[int, Any]):
         return self.setdefault(size_class, made.from_address)
 
 
-pin_exporters = ExporterTypes(_PinMixin, "native", "slot")
+# "keep": whatever else is to live as long as the bytes, see Store.get.
+pin_exporters = ExporterTypes(_PinMixin, "native", "slot", "keep")
 write_exporters = ExporterTypes(_WriteMixin, "end")

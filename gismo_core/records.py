@@ -7,7 +7,7 @@ import struct
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gismo_core import _native
 from gismo_core.errors import CorruptStore
@@ -40,6 +40,19 @@ class Severity(enum.IntEnum):
     WARNING = 1
     ERROR = 2
     REPAIRED = 3
+
+
+class SealedObject(NamedTuple):
+    """One sealed object as a scan of many sees it; a tuple, because a scan makes thousands of them."""
+
+    raw_handle: bytes
+    tag: int
+    pins_here: int
+
+    @property
+    def handle(self) -> Handle:
+        """What names the object."""
+        return unchecked(self.raw_handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +210,9 @@ class Holder:
 _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 
 
+_BRIEF = struct.Struct("<48sQI4x")
+
+
 def _member(kind: type[_Enum], value: int) -> _Enum:
     try:
         return kind(value)
@@ -319,6 +335,11 @@ def object_info(raw: _native.CObjectInfo) -> ObjectInfo:
         buffers,
         payload_crc if has_crc else None,
     )
+
+
+def sealed_objects(raw: memoryview) -> Iterable[SealedObject]:
+    """Of gismo_brief records, end to end."""
+    return map(SealedObject._make, _BRIEF.iter_unpack(raw))
 
 
 def object_tag(raw: _native.CObjectInfo) -> tuple[int, int, int]:

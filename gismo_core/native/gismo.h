@@ -25,7 +25,7 @@ extern "C" {
 #define GISMO_API __attribute__((visibility("default")))
 
 /* Changes whenever a struct or a signature below changes; the binding refuses another one. */
-#define GISMO_ABI_VERSION 1u
+#define GISMO_ABI_VERSION 2u
 
 enum gismo_status {
     GISMO_OK = 0,
@@ -223,6 +223,21 @@ typedef struct gismo_object_info {
 
 /* Next object at or after *cursor (0 to begin) that is not FREE; GISMO_ENOTFOUND at the end. */
 GISMO_API int gismo_next(gismo_store *store, uint64_t *cursor, gismo_object_info *out);
+
+/* What a scan of many objects wants to know of each; 64 bytes. */
+typedef struct gismo_brief {
+    gismo_handle handle;
+    uint64_t tag;
+    uint32_t pins_here; /* pins of this host's processes */
+    uint32_t reserved;
+} gismo_brief;
+/* The sealed objects at or after *cursor whose tag, masked, is `tag`: fills out[0..max), moves *cursor behind the last
+ * and returns how many (0 at the end), or an error. An object sealed before the call and not deleted is not missed. */
+GISMO_API int gismo_list(gismo_store *store, uint64_t *cursor, uint64_t tag_mask, uint64_t tag, gismo_brief *out,
+                         uint32_t max);
+/* Copies `bytes` of a sealed object's payload from `offset` on without pinning it: GISMO_EGONE if it was deleted before
+ * the copy was complete (what out holds then means nothing), GISMO_EINVAL if the payload is shorter. */
+GISMO_API int gismo_peek(gismo_store *store, const gismo_handle *handle, uint64_t offset, uint64_t bytes, void *out);
 
 typedef struct gismo_stats {
     uint64_t data_bytes;         /* of the pool */

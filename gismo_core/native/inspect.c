@@ -26,6 +26,23 @@ static uint64_t occupied(const struct fmt_chunk *h, const struct fmt_slot *slot)
     return bytes ? bytes : FMT_PAGE;
 }
 
+static void fill_handle(struct gismo_store *s, uint32_t slot, uint64_t word, const struct fmt_slot *copy,
+                        gismo_handle *out) {
+    memcpy(out->store_uuid, s->sb.uuid, 16);
+    out->generation = FMT_GENERATION(word);
+    out->offset = copy->offset;
+    out->length = copy->length;
+    out->slot = slot;
+    out->lane = copy->creator_lane;
+}
+
+/* Deleted as far as this host is concerned, though its owner may not have heard of it. */
+static bool deleted_here(struct gismo_store *s, uint32_t slot, uint64_t generation) {
+    return s->state_mapping &&
+           loc_load(&s->host.chunk[slot / FMT_CHUNK_SLOTS].pending) >> (slot % FMT_CHUNK_SLOTS) & 1 &&
+           loc_load(&s->host.pending_generation[slot]) >= generation;
+}
+
 static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) {
     for (uint64_t slot = *cursor; slot < s->slots; slot++) {
         uint32_t chunk = (uint32_t)(slot / FMT_CHUNK_SLOTS);
@@ -44,12 +61,7 @@ static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_inf
             !chunk_header_read(s, chunk, &header))
             continue; /* changing under us, a table of the store, or damaged: fsck looks at those */
         memset(out, 0, sizeof *out);
-        memcpy(out->handle.store_uuid, s->sb.uuid, 16);
-        out->handle.generation = FMT_GENERATION(word);
-        out->handle.offset = copy.offset;
-        out->handle.length = copy.length;
-        out->handle.slot = (uint32_t)slot;
-        out->handle.lane = copy.creator_lane;
+        fill_handle(s, (uint32_t)slot, word, &copy, &out->handle);
         out->tag = copy.tag;
         out->created_unix_ns = copy.created_unix_ns;
         out->extent_bytes = occupied(&header, &copy);
@@ -66,9 +78,7 @@ static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_inf
             store_unlock(s);
             if (out->pins_here)
                 out->pinned_lanes |= 1ull << s->lane;
-            /* Deleted as far as this host is concerned, though its owner has not heard of it. */
-            if (out->state == GISMO_SEALED && loc_load(&s->host.chunk[chunk].pending) >> (slot % FMT_CHUNK_SLOTS) & 1 &&
-                loc_load(&s->host.pending_generation[slot]) >= out->handle.generation)
+            if (out->state == GISMO_SEALED && deleted_here(s, (uint32_t)slot, out->handle.generation))
                 out->state = GISMO_DELETED;
         }
         if (copy.name_bytes && out->state == GISMO_SEALED) {
@@ -95,6 +105,71 @@ static int enter_to_look(struct gismo_store *s) {
 int gismo_next(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) {
     int status = enter_to_look(s);
     return status ? status : GUARDED(s, next_object(s, cursor, out));
+}
+
+static int list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, gismo_brief *out, uint32_t max) {
+    uint32_t found = 0;
+    uint64_t slot = *cursor;
+    for (; slot < s->slots && found < max; slot++) {
+        if (slot % FMT_CHUNK_SLOTS == 0 &&
+            (prim_load64(&s->chunk_headers[slot / FMT_CHUNK_SLOTS].word) & 0xff) == FMT_CHUNK_NONE) {
+            slot += FMT_CHUNK_SLOTS - 1;
+            continue;
+        }
+        struct fmt_slot *record = &s->slot[slot];
+        prim_refresh(s->software, record, sizeof *record);
+        uint64_t word = prim_load64(&record->word);
+        if (FMT_STATE(word) != GISMO_SEALED || (prim_load64(&record->tag) & mask) != tag)
+            continue;
+        struct fmt_slot copy = *record;
+        if (prim_load64(&record->word) != word || (copy.flags & FMT_SLOT_INTERNAL) || (copy.tag & mask) != tag ||
+            !slot_extent_ok(s, &copy) || deleted_here(s, (uint32_t)slot, FMT_GENERATION(word)))
+            continue; /* deleted meanwhile, a table of the store, or damaged: fsck looks at those */
+        gismo_brief *one = &out[found++];
+        memset(one, 0, sizeof *one);
+        fill_handle(s, (uint32_t)slot, word, &copy, &one->handle);
+        one->tag = copy.tag;
+        if (s->state_mapping) {
+            store_lock(s);
+            one->pins_here = (uint32_t)host_pins(s, (uint32_t)slot);
+            store_unlock(s);
+        }
+    }
+    *cursor = slot;
+    return (int)found;
+}
+
+int gismo_list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, gismo_brief *out, uint32_t max) {
+    int status = enter_to_look(s);
+    return status ? status : GUARDED(s, list(s, cursor, mask, tag, out, max > INT32_MAX ? INT32_MAX : max));
+}
+
+static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, uint64_t bytes, void *out) {
+    if (memcmp(h->store_uuid, s->sb.uuid, 16) != 0 || h->slot >= s->slots)
+        return fail(GISMO_EINVAL, "the handle is of another store");
+    struct fmt_slot *record = &s->slot[h->slot];
+    prim_refresh(s->software, record, sizeof *record);
+    uint64_t word = prim_load64(&record->word);
+    struct fmt_slot copy = *record;
+    if (word != FMT_WORD(h->generation, GISMO_SEALED) || deleted_here(s, h->slot, h->generation))
+        return fail(GISMO_EGONE, "the object was deleted");
+    if (!slot_extent_ok(s, &copy) || copy.offset != h->offset || copy.length != h->length)
+        return fail(GISMO_EINVAL, "the handle does not fit its object: it is forged, or the store is damaged");
+    if (offset > copy.length || bytes > copy.length - offset)
+        return fail(GISMO_EINVAL, "the payload has %llu bytes only", (unsigned long long)copy.length);
+    prim_refresh(s->software, s->base + copy.offset + offset, bytes);
+    memcpy(out, s->base + copy.offset + offset, bytes);
+    /* The bytes are reused only after the word says DELETED, and a load is not moved before an earlier one. */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    prim_refresh(s->software, record, sizeof *record);
+    if (prim_load64(&record->word) != word)
+        return fail(GISMO_EGONE, "the object was deleted");
+    return GISMO_OK;
+}
+
+int gismo_peek(struct gismo_store *s, const gismo_handle *handle, uint64_t offset, uint64_t bytes, void *out) {
+    int status = enter_to_look(s);
+    return status ? status : GUARDED(s, peek(s, handle, offset, bytes, out));
 }
 
 static void cover(struct gismo_store *s, uint64_t *covered, uint64_t offset, uint64_t bytes) {

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,43 @@ def test_get_does_not_depend_on_the_size(store: Store) -> None:
     small, large = store.put(b"x" * 4096), store.put(bytes(32 * MiB))
     costs = {handle: best_us(lambda handle=handle: store.get(handle)) for handle in (small, large)}  # type: ignore[misc]
     assert costs[large] < 2 * costs[small] + 0.5
+
+
+def test_a_scan_lists_what_has_the_tag(store: Store) -> None:
+    kept = [store.put(bytes([index]) * 100, tag=0xABC0_0000_0000_0000 | index) for index in range(200)]
+    store.put(b"other", tag=0xABD0_0000_0000_0000)
+    view = store.get(kept[3])
+    store.delete(kept[7])
+    found = store.sealed(tag=0xABC0_0000_0000_0000, mask=0xFFFF_0000_0000_0000)
+    assert {one.handle for one in found} == set(kept) - {kept[7]}
+    assert {one.tag for one in found} == {0xABC0_0000_0000_0000 | i for i in range(200)} - {0xABC0_0000_0000_0007}
+    assert [one.handle for one in found if one.pins_here] == [view.handle]
+    assert len(store.sealed()) == 200
+
+
+def test_peek_copies_without_a_pin(store: Store) -> None:
+    handle = store.put([b"head", b"body" * 1000])
+    assert store.peek(handle, 4) == b"head"
+    assert store.peek(handle, 8, 64) == b"bodybody"
+    assert not store.stats().pins_here
+    with pytest.raises(gismo_core.InvalidArgument, match="payload has"):
+        store.peek(handle, 4000, 100)
+    store.delete(handle)
+    with pytest.raises(gismo_core.ObjectGone):
+        store.peek(handle, 4)
+
+
+def test_what_is_kept_lives_as_long_as_the_bytes(store: Store) -> None:
+    class Kept:
+        pass
+
+    kept = Kept()
+    seen = weakref.ref(kept)
+    array = memoryview(store.get(store.put(b"x" * 100), keep=kept))[10:20]
+    del kept
+    gc.collect()
+    assert seen() is not None
+    assert bytes(array) == b"x" * 10
+    del array
+    gc.collect()
+    assert seen() is None

@@ -25,6 +25,7 @@ STRUCTS = {
     "gismo_buffer": _native.CBuffer,
     "gismo_view": _native.CView,
     "gismo_object_info": _native.CObjectInfo,
+    "gismo_brief": _native.CBrief,
     "gismo_stats": _native.CStats,
     "gismo_host_info": _native.CHostInfo,
     "gismo_process_info": _native.CProcessInfo,
