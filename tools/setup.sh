@@ -15,7 +15,7 @@ command -v "$python" >/dev/null || { echo "make setup: no $python here; install 
 # Scripts in .venv hold its path, and wheels are for one Python: another path or Python needs another .venv.
 place() { echo "$PWD $("$python" -c 'import sys; print(sys.base_prefix, sys.version.replace("\n", " "))')"; }
 wanted() {
-    { cat pyproject.toml tools/setup.sh; place; } | sha256sum
+    { cat pyproject.toml tools/setup.sh gismo_core/ray/gismo.pth; place; } | sha256sum
 }
 want=$(wanted)
 if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$want" ]]; then
@@ -90,6 +90,9 @@ echo 'make setup: installing Python packages (some minutes when nothing is cache
 "${pip[@]}" install --quiet 'pip>=24'
 # Editable, so that the source tree is what is imported. Without CMake: `make build` puts the library beside
 # the sources, again and quickly after each change of the C core.
-"${pip[@]}" install --quiet --config-settings=wheel.cmake=false --editable '.[dev,bench]'
+"${pip[@]}" install --quiet --config-settings=wheel.cmake=false --editable '.[dev,bench,ray]'
+
+# What the wheel has CMake install beside the package.
+cp gismo_core/ray/gismo.pth "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 wanted >"$stamp" # anew: apt-get may just have brought another build of Python

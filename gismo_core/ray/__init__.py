@@ -1,0 +1,4 @@
+"""Ray on Gismo: stock Ray keeps its large objects in the store. docs/ray.md says how.
+
+With GISMO_STORE in the environment everything loads by itself. In a notebook, call enable() before ray.init().
+"""

@@ -1,0 +1,48 @@
+"""Reading: what a descriptor unpickles to. The bytes are mapped and pinned, never copied.
+
+`load` is named in every descriptor, so its name and arguments are part of what processes of different versions share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from typing import Any
+
+from gismo_core import errors
+from gismo_core.ray import record, session
+from gismo_core.ray.record import Form
+
+
+class RecordLost(Exception):
+    """The record of a descriptor is gone; Ray's own ObjectLostError takes its place, see patches.py."""
+
+
+class NotHere(Exception):
+    """This process has no access to the pool; the message says why."""
+
+
+def load(raw_handle: bytes, token: Any) -> Any:
+    """The value of a record. `token` is the reference that keeps it, and stays with every buffer of the value."""
+    store = session.open_store()
+    if store is None:
+        raise NotHere(
+            "this object lies in a Gismo store that this process cannot open: "
+            f"{session.failure() or 'GISMO_STORE is not set here'}"
+        )
+    hold = session.Hold(token)
+    try:
+        view = store.get(record.handle_of(raw_handle), keep=hold)
+        buffers = view.buffers
+        head = record.Header.unpack(buffers[0])
+        foreign = [store.get(record.handle_of(raw), keep=hold).data for raw in head.foreign]
+    except errors.ObjectGone as error:
+        raise RecordLost(str(error)) from error
+    if len(buffers) < record.FIXED_BUFFERS:
+        raise errors.CorruptStore("a record of Ray has too few buffers; run `gismo fsck --verify`")
+    _, plan, packed, in_band, *own = buffers
+    if head.form is Form.BYTES:
+        return bytes(record.lay_out(plan, own, foreign)[0])
+    objects = pickle.loads(in_band, buffers=record.lay_out(plan, own, foreign)) if in_band else []
+    serializer: Any = importlib.import_module("ray._raylet").MessagePackSerializer
+    return serializer.loads(packed, objects.__getitem__)

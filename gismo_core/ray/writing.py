@@ -1,0 +1,251 @@
+"""Writing: a value of 100 KiB or more becomes a record in the store, and Ray carries a descriptor of it.
+
+Takes the place of SerializationContext.serialize for the callers of the allow list, and does what Ray does where the
+store is not to be used; docs/ray.md, Writing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gismo_core import _native, errors
+from gismo_core._buffers import hold
+from gismo_core.ray import reading, record, session
+from gismo_core.ray.compat import Internals
+from gismo_core.ray.record import Form, Kind
+
+# Ray's own limit for values that it inlines (max_direct_call_object_size).
+THRESHOLD_BYTES = 100 * 1024
+# A buffer in the store that is smaller than this is copied: naming another record keeps all of that one alive.
+_PASS_ON_BYTES = 64 * 1024
+_PASS_ON_SHARE = 16
+_FULL_WAIT_S = 0.2
+_BUFFERS_MAX = 1 << 20
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.held: list[Any] = []  # tokens of arguments, until .remote() returns
+
+
+_thread = _Thread()
+
+
+class Descriptor:
+    """What Ray carries instead of the value."""
+
+    __slots__ = ("raw_handle", "token")
+
+    def __init__(self, raw_handle: bytes, token: Any) -> None:
+        self.raw_handle = raw_handle
+        self.token = token
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reading.load, (self.raw_handle, self.token)
+
+
+def make_serialize(internals: Internals) -> Callable[[Any, Any], Any]:
+    """The function that replaces SerializationContext.serialize."""
+    original = internals.context.serialize
+    serialization = internals.serialization
+    callers = internals.callers
+    task_error = serialization.RayTaskError
+    actor_handle = internals.actor_handle
+    worker_mode = internals.worker_mode
+    get_frame = sys._getframe
+
+    def serialize(self: Any, value: Any) -> Any:
+        here = session.current()
+        if here is None or self.worker is not here._worker:
+            return original(self, value)
+        try:
+            code = get_frame(1).f_code
+        except ValueError:  # called from C++ alone
+            code = None
+        kind = callers.get(code)
+        if kind is None or (kind is Kind.RETURN and self.worker.mode != worker_mode):
+            return original(self, value)
+        if type(value) is bytes or isinstance(value, bytes):
+            if len(value) < THRESHOLD_BYTES:
+                return original(self, value)
+            written = write(here, kind, Form.BYTES, b"", b"", [memoryview(value)])
+            return original(self, value) if written is None else describe(self, internals, written, [])
+        if isinstance(value, (task_error, actor_handle)):
+            return original(self, value)
+        return serialize_object(self, internals, here, kind, value)
+
+    serialize.__wrapped__ = original  # type: ignore[attr-defined]
+    return serialize
+
+
+def serialize_object(context: Any, internals: Internals, here: session.Session, kind: Kind, value: Any) -> Any:
+    """As SerializationContext._serialize_to_msgpack, with the buffers collected first."""
+    serialization = internals.serialization
+    objects: list[Any] = []
+
+    def take(item: Any) -> int:
+        objects.append(item)
+        return len(objects) - 1
+
+    packed = serialization.MessagePackSerializer.dumps(value, take)
+    constants = serialization.ray_constants
+    if not objects:
+        if len(packed) >= THRESHOLD_BYTES:
+            written = write(here, kind, Form.OBJECT, packed, b"", [])
+            if written is not None:
+                return describe(context, internals, written, [])
+        return serialization.MessagePackSerializedObject(
+            constants.OBJECT_METADATA_TYPE_CROSS_LANGUAGE, packed, [], None
+        )
+
+    buffers: list[Any] = []
+    try:
+        context.set_in_band_serialization()
+        in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
+    except Exception:
+        context.get_and_clear_contained_object_refs()
+        raise
+    finally:
+        context.set_out_of_band_serialization()
+    contained = context.get_and_clear_contained_object_refs()
+
+    total = len(packed) + len(in_band)
+    if total < THRESHOLD_BYTES:
+        for buffer in buffers:
+            total += memoryview(buffer).nbytes
+    if total >= THRESHOLD_BYTES:
+        views = _contiguous(buffers)
+        if views is not None and len(views) < _BUFFERS_MAX - record.FIXED_BUFFERS:
+            written = write(here, kind, Form.OBJECT, packed, in_band, views)
+            if written is not None:
+                return describe(context, internals, written, list(contained))
+
+    writer = serialization.Pickle5Writer()
+    for buffer in buffers:
+        writer.buffer_callback(buffer)
+    metadata = constants.OBJECT_METADATA_TYPE_PYTHON
+    inner = serialization.Pickle5SerializedObject(metadata, in_band, writer, contained)
+    return serialization.MessagePackSerializedObject(metadata, packed, [], inner)
+
+
+def _contiguous(buffers: list[Any]) -> list[memoryview] | None:
+    """The buffers as memoryviews, or None where one is neither C- nor Fortran-contiguous."""
+    views = []
+    for buffer in buffers:
+        view = memoryview(buffer)
+        if not view.contiguous:
+            return None
+        views.append(view)
+    return views
+
+
+def describe(context: Any, internals: Internals, descriptor: Descriptor, contained: list[Any]) -> Any:
+    """The small value that Ray carries: constant in size, with the token and the value's own references in it."""
+    serialization = internals.serialization
+    metadata = serialization.ray_constants.OBJECT_METADATA_TYPE_PYTHON
+    packed = serialization.MessagePackSerializer.dumps(descriptor, lambda _: 0)
+    inner = context._serialize_to_pickle5(metadata, [descriptor])
+    return serialization.MessagePackSerializedObject(metadata, packed, contained, inner)
+
+
+def write(
+    here: session.Session, kind: Kind, form: Form, packed: bytes, in_band: bytes, views: list[memoryview]
+) -> Descriptor | None:
+    """Put a record; None where Ray's own way is to be taken (no token, no room), which was then said once."""
+    leased = kind is Kind.RETURN
+    token = here.leased_token() if leased else here.own_token()
+    if token is None:
+        return None
+    pieces: list[record.Piece] = []
+    own: list[memoryview] = []
+    foreign: dict[bytes, int] = {}
+    pinned: list[Any] = []  # the records passed on: pinned until this one is sealed and names them
+    for view in views:
+        text, shape = record.shape_of(view)
+        raw = view if view.ndim == 1 and view.format == "B" else _raw(view)
+        passed = _find(here, raw) if len(raw) >= _PASS_ON_BYTES else None
+        if passed is None:
+            pieces.append(record.Piece(None, 0, len(raw), text, shape))
+            own.append(raw)
+        else:
+            target, offset = passed
+            pinned.append(target)
+            index = foreign.setdefault(target.handle.raw, len(foreign))
+            pieces.append(record.Piece(index, offset, len(raw), text, shape))
+    header = session.header(here, kind, form, token, tuple(foreign))
+    parts = [header.pack(), record.pack_plan(pieces), packed, in_band, *own]
+    try:
+        handle = _put(here, parts, record.tag_of(header.job))
+    except errors.StoreFull as error:
+        here.put_back(token, leased)
+        session.Warnings.once(
+            "full", "the pool is full, so objects go to Ray's own store until there is room again: %s", error
+        )
+        return None
+    except errors.GismoError as error:
+        here.put_back(token, leased)
+        session.Warnings.once("write", "writing failed, so the object goes to Ray's own store: %s", error)
+        return None
+    del pinned
+    if kind is Kind.ARGUMENT:
+        _thread.held.append(token)
+    return Descriptor(handle.raw, token)
+
+
+def _put(here: session.Session, parts: list[Any], tag: int) -> Any:
+    try:
+        return here.store.put(parts, tag=tag)
+    except errors.StoreFull:
+        here.pool_is_full()
+        return here.store.put(parts, tag=tag, wait_s=_FULL_WAIT_S)
+
+
+def _raw(view: memoryview) -> memoryview:
+    return pickle.PickleBuffer(view).raw()
+
+
+def _find(here: session.Session, view: memoryview) -> tuple[Any, int] | None:
+    """The record (a pinned View) that a buffer lies in and where, if naming it is better than a copy."""
+    handle = here.store.find(view)
+    if handle is None or len(view) * _PASS_ON_SHARE < handle.length:
+        return None
+    try:
+        target = here.store.get(handle)
+    except errors.ObjectGone:
+        return None  # deleted meanwhile: its bytes stay, for our pin, but nobody else could read it
+
+    if target.tag & record.TAG_MASK != record.TAG:
+        return None
+    return target, _address(view) - _address(target.data)
+
+
+def _address(view: memoryview) -> int:
+    held = hold(view)
+    try:
+        return int(held.buf or 0)
+    finally:
+        _native.py_release_buffer(held)
+
+
+def holding_tokens(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`.remote()`, made to keep the tokens of its arguments until Ray counts them itself."""
+    held = _thread
+
+    def submit(*arguments: Any, **options: Any) -> Any:
+        mark = len(held.held)
+        try:
+            return function(*arguments, **options)
+        finally:
+            if len(held.held) > mark:
+                del held.held[mark:]
+
+    submit.__wrapped__ = function  # type: ignore[attr-defined]
+    submit.__name__ = function.__name__
+    submit.__qualname__ = function.__qualname__
+    submit.__doc__ = function.__doc__
+    submit.__module__ = function.__module__
+    return submit
