@@ -33,6 +33,10 @@ _GC_EVERY_S = 30.0
 _REMOTE_S_PER_BYTE = 25e-9
 
 
+# Ray puts even an empty object into plasma, through the raylet, unless this says otherwise: 500 us against 15.
+_ENVIRONMENT = {"RAY_put_small_object_in_memory_store": "1"}
+
+
 def name_of(store_uuid: object) -> str:
     """The name of the keeper's actor."""
     return f"gismo-keeper-{store_uuid}"
@@ -59,6 +63,7 @@ def find_or_make(session: Session) -> Any:
             max_restarts=-1,
             max_task_retries=0,
             scheduling_strategy=here,
+            runtime_env={"env_vars": _ENVIRONMENT},
         )
         .remote()
     )

@@ -1,9 +1,9 @@
 """What one process has of one Ray cluster and one store: the store, its tokens, and the thread that looks after them.
 
-A token is an ObjectRef that a descriptor carries nested. Own tokens are objects of this process, for what it puts and
-passes by value. Leased ones are the keeper's, for what a task returns: a return outlives the worker that made it.
-Both are made ahead of need by the thread, because making one takes Ray half a millisecond, and because nothing on the
-way of a value may wait for another process.
+A token is an ObjectRef that a descriptor carries nested. Tokens are leased from the keeper, which makes them cheaply,
+in batches ahead of need: nothing on the way of a value may wait for another process. A process that puts or passes by
+value and has none at hand makes one of its own, which takes Ray half a millisecond. For what a task returns only a
+leased one will do, because a return outlives the worker that made it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from gismo_core.ray.compat import Internals
 
 logger = logging.getLogger("gismo.ray")
 
-_OWN_AHEAD = 8
 _LEASE_FIRST = 8
 _LEASE_MOST = 256
 _LEASE_TIMEOUT_S = 30.0
@@ -73,10 +72,8 @@ class Session:
         )
         self.keeper: Any = None  # its actor handle, once there
         self.is_keeper = False
-        self._own: deque[Any] = deque()
         self._leased: deque[Any] = deque()
         self._lease_size = _LEASE_FIRST
-        self._want_own = 0  # how many to have ready; 0 until the first was asked for
         self._wake = threading.Event()
         self._lent_once = threading.Event()
         self._proposed = False
@@ -94,24 +91,12 @@ class Session:
         self._wake.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
-        self._own.clear()
         self._leased.clear()
 
     # ---- tokens ----------------------------------------------------------------------------------
 
-    def own_token(self) -> Any:
-        """A token that this process owns: ready-made, or made now."""
-        self._want_own = _OWN_AHEAD
-        try:
-            token = self._own.popleft()
-        except IndexError:
-            token = self._make_own()
-        if len(self._own) * 2 < self._want_own:
-            self._wake.set()
-        return token
-
-    def leased_token(self) -> Any | None:
-        """A token of the keeper, or None if none is at hand."""
+    def token(self, kind: record.Kind) -> Any | None:
+        """A token for a new record; None only for a return, if none was leased yet or all are used up."""
         if not self._leased and not self._lent_once.is_set():
             self._lent_once.wait(_FIRST_LEASE_WAIT_S)  # once: the first task of a worker begins when the worker does
             self._lent_once.set()
@@ -120,14 +105,15 @@ class Session:
         except IndexError:
             self._lease_size = min(_LEASE_MOST, self._lease_size * 2)
             self._wake.set()
-            return None
+            return None if kind is record.Kind.RETURN else self._make_own()
         if len(self._leased) * 2 < self._lease_size:
             self._wake.set()
         return token
 
-    def put_back(self, token: Any, leased: bool) -> None:
-        """A token that was not used after all."""
-        (self._leased if leased else self._own).append(token)
+    def put_back(self, token: Any, kind: record.Kind) -> None:
+        """A token that was not used after all; an own one is simply dropped."""
+        if kind is record.Kind.RETURN:
+            self._leased.append(token)
 
     def _make_own(self) -> Any:
         token = self._worker.put_object(b"")
@@ -157,8 +143,6 @@ class Session:
                 return
             self._wake.clear()
             try:
-                while len(self._own) < self._want_own:
-                    self._own.append(self._make_own())
                 if retry_at <= time.monotonic():
                     retry_at = 0.0
                     self._with_keeper()
@@ -182,7 +166,7 @@ class Session:
             self._proposed = False
             self.keeper.poke.remote()
         missing = self._lease_size - len(self._leased)
-        if self.identity.is_worker and missing * 2 > self._lease_size:
+        if missing * 2 > self._lease_size:
             lent = self.internals.ray.get(self.keeper.lease.remote(missing), timeout=_LEASE_TIMEOUT_S)
             self._leased.extend(lent)
             self._lent_once.set()

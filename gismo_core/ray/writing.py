@@ -156,8 +156,7 @@ def write(
     here: session.Session, kind: Kind, form: Form, packed: bytes, in_band: bytes, views: list[memoryview]
 ) -> Descriptor | None:
     """Put a record; None where Ray's own way is to be taken (no token, no room), which was then said once."""
-    leased = kind is Kind.RETURN
-    token = here.leased_token() if leased else here.own_token()
+    token = here.token(kind)
     if token is None:
         return None
     pieces: list[record.Piece] = []
@@ -181,13 +180,13 @@ def write(
     try:
         handle = _put(here, parts, record.tag_of(header.job))
     except errors.StoreFull as error:
-        here.put_back(token, leased)
+        here.put_back(token, kind)
         session.Warnings.once(
             "full", "the pool is full, so objects go to Ray's own store until there is room again: %s", error
         )
         return None
     except errors.GismoError as error:
-        here.put_back(token, leased)
+        here.put_back(token, kind)
         session.Warnings.once("write", "writing failed, so the object goes to Ray's own store: %s", error)
         return None
     del pinned
