@@ -34,6 +34,7 @@ _WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
 _LIST_AT_ONCE = 4096
+_BUFFERS_MAX = 1 << 20  # GISMO_BUFFERS_MAX of gismo.h
 
 # Names of the module are found faster than attributes, and __init__ costs more than what it would do.
 _new_view: Callable[[type[View]], View] = object.__new__
@@ -234,23 +235,34 @@ class Store:
             raise self._error(status, errors.NameTaken)
         return unchecked(*first_48(raw))
 
-    def create(self, nbytes: int, *, name: str | None = None, tag: int = 0, wait_s: float | None = None) -> Draft:
+    def create(
+        self, nbytes: int | Sequence[int], *, name: str | None = None, tag: int = 0, wait_s: float | None = None
+    ) -> Draft:
         """Room for an object of `nbytes` (0 or more) that is written in place: fill draft.buffer, then draft.seal().
 
+        nbytes: of one buffer; or a list of the lengths of several, which lie in draft.buffer end to end, each 64-byte
+        aligned, and which View.buffers gives back.
         Use as `with store.create(n) as draft:`; leaving the block without a seal gives the room back.
         name, tag, wait_s and errors as for put. No CRC unless seal(crc=True).
         """
         native = self._native
+        lengths = None
         if type(nbytes) is not int or nbytes >> 63:
-            nbytes = _integer("nbytes", nbytes, 63)
+            if isinstance(nbytes, (list, tuple)):
+                lengths = _lengths(nbytes)
+                nbytes = 0  # the core adds them up
+            else:
+                nbytes = _integer("nbytes", nbytes, 63)
         raw = _CObject()
         status = errors.EFULL
-        if name is None and not tag and wait_s is None:
+        if name is None and not tag and wait_s is None and lengths is None:
             status = self._c_create(native.pointer, nbytes, _AT_ONCE, raw)
         if status == errors.EFULL:
             if native.closed:
                 raise self._error(errors.ECLOSED)
             options = _create_options(name, tag)
+            if lengths is not None:
+                options.buffers, options.buffer_bytes = len(lengths), lengths
             create = native.library.slow.create
             status = self._waiting(
                 lambda wait_ns: create(native.pointer, nbytes, _wait(options, wait_ns), raw), errors.EFULL, wait_s
@@ -588,6 +600,12 @@ def _create_options(name: str | None, tag: int) -> _native.CreateOptions:
         options.name = text = _encode_name(name)
         options.name_bytes = len(text)
     return options
+
+
+def _lengths(lengths: Sequence[int]) -> Any:
+    if not 1 <= len(lengths) <= _BUFFERS_MAX:
+        raise errors.InvalidArgument(f"an object has 1 to {_BUFFERS_MAX} buffers, not {len(lengths)}")
+    return (ctypes.c_uint64 * len(lengths))(*(_integer("nbytes", length, 63) for length in lengths))
 
 
 _AT_ONCE = _native.CreateOptions(wait_ns=_WAIT_NEVER)  # never changed: shared by all calls

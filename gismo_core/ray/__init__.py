@@ -2,3 +2,7 @@
 
 With GISMO_STORE in the environment everything loads by itself. In a notebook, call enable() before ray.init().
 """
+
+from gismo_core.ray.placed import empty
+
+__all__ = ["empty"]

@@ -37,6 +37,7 @@ class Internals:
     remote_function: type[Any]
     actor_class: type[Any]
     actor_handle: type[Any]
+    function_manager: type[Any]  # FunctionActorManager
     callers: dict[CodeType | None, Kind]  # who may call serialize, by the code of the calling frame
     worker_mode: int
     version: str
@@ -86,6 +87,8 @@ def _look_up(ray: Any) -> Internals:
     function = module("remote_function").RemoteFunction
     actor_class = module("actor").ActorClass
     actor_handle = module("actor").ActorHandle
+    function_manager = module("_private.function_manager").FunctionActorManager
+    _there(function_manager, "get_execution_info")
     _parameters(context.serialize, ["self", "value"])
     _parameters(context._serialize_to_pickle5, ["self", "metadata", "value"])
     _parameters(context._deserialize_object, ["self", "data", "metadata", "object_ref"])
@@ -123,6 +126,7 @@ def _look_up(ray: Any) -> Internals:
         remote_function=function,
         actor_class=actor_class,
         actor_handle=actor_handle,
+        function_manager=function_manager,
         callers=callers,
         worker_mode=worker_module.WORKER_MODE,
         version=ray.__version__,

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import gismo_core
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gismo.ray")
 
 NAMESPACE = "gismo"
-_READY = 128  # tokens made ahead
 _AUDIT_S = 30.0
 _SETTLE_S = 0.002  # proposals that come together are scanned for together
 _GC_SHARE = 0.7
@@ -124,32 +122,23 @@ class Keeper:
             )
         here.is_keeper = True
         self._session = here
-        self._tokens: deque[Any] = deque()
         self._work = threading.Event()
-        self._refill = threading.Event()
-        self._refill.set()
         self._proposed = self._full = False
-        self.scans = self.freed = self.freed_bytes = 0
+        self.scans = self.freed = self.freed_bytes = self.leased = 0
         self.incomplete: str | None = None
         self.scan_cpu_s = 0.0
         self._records = Records(here.store, here.identity.cluster)
         self._memory = collector.Memory()
         self._budget = collector.Budget()
         self._poison = _poison(here.store)
-        threading.Thread(target=self._make_tokens, name="gismo-tokens", daemon=True).start()
         threading.Thread(target=self._collect_for_ever, name="gismo-collect", daemon=True).start()
 
     # ---- called by others ------------------------------------------------------------------------
 
     def lease(self, count: int) -> list[Any]:
-        """Tokens to use for returns; fewer where that many are not ready."""
-        lent: list[Any] = []
-        while self._tokens and len(lent) < count:
-            lent.append(self._tokens.popleft())
-        while not lent:
-            lent.append(self._make_token())
-        self._refill.set()
-        return lent
+        """So many tokens, made now; once the reply is written, they are the caller's alone."""
+        self.leased += count
+        return [self._make_token() for _ in range(count)]
 
     def poke(self) -> None:
         """A token went out of scope in another process."""
@@ -169,7 +158,7 @@ class Keeper:
             "freed_bytes": self.freed_bytes,
             "incomplete": self.incomplete,
             "scan_cpu_s": self.scan_cpu_s,
-            "tokens": len(self._tokens),
+            "leased": self.leased,
             "node": self._session.identity.node.hex(),
         }
 
@@ -183,13 +172,6 @@ class Keeper:
     def _on_out_of_scope(self, _: bytes) -> None:
         self._proposed = True
         self._work.set()
-
-    def _make_tokens(self) -> None:
-        while True:
-            self._refill.wait()
-            self._refill.clear()
-            while len(self._tokens) < _READY:
-                self._tokens.append(self._make_token())
 
     # ---- collecting ------------------------------------------------------------------------------
 

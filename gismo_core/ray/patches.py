@@ -34,6 +34,8 @@ def install() -> bool:
         (internals.actor_handle, "_actor_method_call"),
     ):
         setattr(owner, name, writing.holding_tokens(getattr(owner, name)))
+    manager = internals.function_manager
+    manager.get_execution_info = _before_first_task(manager.get_execution_info)
     worker_module.connect = _connect(internals, worker_module.connect)
     worker_module.disconnect = _disconnect(worker_module.disconnect)
     if worker_module.global_worker.connected:
@@ -59,6 +61,17 @@ def _deserialize(internals: compat.Internals, original: Any) -> Any:
             return lost(object_ref.hex(), object_ref.owner_address(), object_ref.call_site())
 
     return deserialize
+
+
+def _before_first_task(original: Any) -> Any:
+    @functools.wraps(original)
+    def get_execution_info(*arguments: Any, **options: Any) -> Any:  # once per function and worker
+        here = session.current()
+        if here is not None:
+            here.has_job()
+        return original(*arguments, **options)
+
+    return get_execution_info
 
 
 def _connect(internals: compat.Internals, original: Any) -> Any:

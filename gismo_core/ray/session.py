@@ -76,6 +76,11 @@ class Session:
         self._lease_size = _LEASE_FIRST
         self._wake = threading.Event()
         self._lent_once = threading.Event()
+        # A worker has no job before its first task, and a thread of it that asks Ray for anything until then is the
+        # end of the process (a check of Ray's own).
+        self._job_known = threading.Event()
+        if not self.core_worker.get_current_job_id().is_nil():
+            self._job_known.set()
         self._proposed = False
         self._full = False
         self._over = threading.Event()
@@ -88,6 +93,7 @@ class Session:
     def end(self) -> None:
         """Ray is being disconnected."""
         self._over.set()
+        self._job_known.set()
         self._wake.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
@@ -136,6 +142,7 @@ class Session:
     # ---- the thread ------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
+        self._job_known.wait()
         retry_at = 0.0
         while not self._over.is_set():
             self._wake.wait(timeout=_RETRY_S if retry_at else None)
@@ -174,6 +181,10 @@ class Session:
     def wake(self) -> None:
         """Let the thread look now."""
         self._wake.set()
+
+    def has_job(self) -> None:
+        """A task is about to run here, so Ray knows this process's job."""
+        self._job_known.set()
 
 
 class _Current:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gismo_core import _native, errors
 from gismo_core._buffers import hold
-from gismo_core.ray import reading, record, session
+from gismo_core.ray import placed, reading, record, session
 from gismo_core.ray.compat import Internals
 from gismo_core.ray.record import Form, Kind
 
@@ -209,6 +209,8 @@ def _raw(view: memoryview) -> memoryview:
 
 def _find(here: session.Session, view: memoryview) -> tuple[Any, int] | None:
     """The record (a pinned View) that a buffer lies in and where, if naming it is better than a copy."""
+    if placed.is_any():
+        placed.seal(_address(view), len(view))
     handle = here.store.find(view)
     if handle is None or len(view) * _PASS_ON_SHARE < handle.length:
         return None

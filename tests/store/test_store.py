@@ -377,3 +377,15 @@ def test_what_is_kept_lives_as_long_as_the_bytes(store: Store) -> None:
     del array
     gc.collect()
     assert seen() is None
+
+
+def test_several_buffers_are_written_in_place(store: Store) -> None:
+    with store.create([100, 0, 5]) as draft:
+        draft.buffer[:100] = b"a" * 100
+        draft.buffer[128:133] = b"bbbbb"
+        handle = draft.seal()
+    assert [bytes(part) for part in store.get(handle).buffers] == [b"a" * 100, b"", b"bbbbb"]
+    with pytest.raises(InvalidArgument, match="1 to"):
+        store.create([])
+    with pytest.raises(InvalidArgument, match="nbytes"):
+        store.create([1, -1])

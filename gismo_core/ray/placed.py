@@ -1,0 +1,133 @@
+"""Arrays that are written straight into the store: empty(shape, dtype), and what ray.put makes of them.
+
+The array lies in a record of its own, with a token of its own that lives as long as the array. Putting it seals that
+record; the value's record then names it as a foreign extent, as with any buffer that lies in the store already.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from gismo_core import errors
+from gismo_core.ray import record, session
+from gismo_core.ray.record import Form, Kind
+from gismo_core.views import Draft
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LEAST_BYTES = 64 * 1024
+_PROT_READ, _PROT_WRITE = 1, 2
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, Any]:
+    """A NumPy array to fill and then put or return: `ray.put` of it copies nothing.
+
+    shape, dtype: as of numpy.empty, C order; dtypes of Python objects are refused by NumPy's own rules. Once it was put
+    (or passed, or returned) as a whole, it is read-only: everybody sees these bytes. Without a store, without room and
+    below 64 KiB it is a plain numpy.empty.
+    """
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+    nbytes = math.prod(dimensions) * kind.itemsize
+    here = session.current()
+    if here is None or nbytes < _LEAST_BYTES or kind.hasobject:
+        return np.empty(dimensions, kind)
+    token = here.token(Kind.PUT)
+    header = session.header(here, Kind.PUT, Form.BYTES, token, ())
+    head = header.pack()
+    try:
+        draft = here.store.create([len(head), 0, 0, 0, nbytes], tag=record.tag_of(header.job))
+    except errors.GismoError as error:
+        here.put_back(token, Kind.PUT)
+        session.Warnings.once("empty", "gismo_core.ray.empty gives an ordinary array: %s", error)
+        return np.empty(dimensions, kind)
+    draft.buffer[: len(head)] = head
+    memory = draft.buffer[len(head) : len(head) + nbytes]
+    flat = np.frombuffer(memory, dtype=kind)
+    array = flat.reshape(dimensions)
+    # NumPy holds a memoryview of its own: what every view of the array keeps alive.
+    _Placed(draft, token, flat.base, array)
+    return array
+
+
+class _Placed:
+    """One such array, from empty() until the last view of it is gone."""
+
+    all: dict[int, _Placed] = {}  # noqa: RUF012 - by address; shared by the process on purpose
+    lock = threading.RLock()  # re-entrant: a finalizer may run inside it
+
+    def __init__(self, draft: Draft, token: Any, held: Any, array: Any) -> None:
+        self.draft: Draft | None = draft
+        self.token = token
+        self.nbytes = int(array.nbytes)
+        self.address = int(array.ctypes.data)
+        self.array = weakref.ref(array)
+        self.page = 0
+        self.pages_bytes = 0
+        self.pid = os.getpid()
+        with self.lock:
+            _Placed.all[self.address] = self
+        weakref.finalize(held, _Placed.drop, self.address)
+
+    @classmethod
+    def drop(cls, address: int) -> None:
+        """The last view is gone."""
+        with cls.lock:
+            one = cls.all.pop(address, None)
+        if one is None or one.pid != os.getpid():
+            return
+        if one.draft is not None:
+            try:
+                one.draft.abort()
+            except errors.StoreClosed:
+                return  # the store aborted it when it was closed
+        elif one.pages_bytes:
+            _protect(one.page, one.pages_bytes, _PROT_READ | _PROT_WRITE)
+
+    def seal(self) -> None:
+        """Make its bytes everybody's, and unchangeable here."""
+        draft, self.draft = self.draft, None
+        if draft is None:
+            return
+        array = self.array()
+        if array is not None:
+            array.flags.writeable = False
+        # The record begins 256 bytes before the array, on a page of its own: what protects one cannot hurt another.
+        page = self.address - record.HEADER.size
+        length = -(-(record.HEADER.size + self.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+        if page % mmap.PAGESIZE == 0 and _protect(page, length, _PROT_READ):
+            self.page, self.pages_bytes = page, length
+        draft.seal()
+
+
+def seal(address: int, nbytes: int) -> None:
+    """If exactly this array was made by empty() and not put yet, seal it now."""
+    if not _Placed.all:
+        return
+    with _Placed.lock:
+        one = _Placed.all.get(address)
+        if one is not None and one.nbytes == nbytes and one.pid == os.getpid():
+            one.seal()
+
+
+def is_any() -> bool:
+    """Is there such an array at all?"""
+    return bool(_Placed.all)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def _protect(address: int, length: int, protection: int) -> bool:
+    # On media with larger pages (hugetlbfs, device-DAX) part of one cannot be protected; NumPy's flag is left.
+    return bool(_libc.mprotect(address, length, protection) == 0)
