@@ -5,6 +5,7 @@ Imports next to nothing: most processes that see the variable never import Ray.
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -12,17 +13,26 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+# After this module has been executed, call install() of that one.
+_AFTER = {"ray": "patches", "ray.data.context": "data"}
 
-class _AfterRay(importlib.abc.MetaPathFinder):
-    """Finds `ray` as everybody else would, and installs the integration once it has been executed."""
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of _AFTER as everybody else would, and acts once they have been executed."""
+
+    def __init__(self) -> None:
+        self._finding: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "ray":
+        if name not in _AFTER or name in self._finding:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._finding.add(name)  # the search below comes by here again
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._finding.discard(name)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
@@ -41,16 +51,17 @@ class _Loader(importlib.abc.Loader):
             spec.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        from gismo_core.ray import patches
+        _install(module.__name__)
 
-        patches.install()
+
+def _install(name: str) -> None:
+    importlib.import_module(f"gismo_core.ray.{_AFTER[name]}").install()
 
 
 def register() -> None:
     """Watch for the import of Ray; install at once where it was imported already. Safe to repeat."""
-    if "ray" in sys.modules:
-        from gismo_core.ray import patches
-
-        patches.install()
-    elif not any(isinstance(finder, _AfterRay) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterRay())
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+    for name in _AFTER:
+        if name in sys.modules:
+            _install(name)

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from gismo_core.ray import compat, reading, session, writing
+from gismo_core.ray import compat, data, reading, session, writing
 
 
 class _Installed:
@@ -79,6 +79,7 @@ def _connect(internals: compat.Internals, original: Any) -> Any:
     def connect(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
         session.begin(internals)
+        data.connected()
         return result
 
     return connect

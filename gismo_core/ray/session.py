@@ -42,9 +42,10 @@ class Identity:
     is_worker: bool  # executes tasks; a driver does not
 
 
-class Warnings:
-    """Each warning once per process: a fallback must be seen, not drown the log."""
+class Notes:
+    """Each note once per process: what was set must be seen, not drown the log."""
 
+    level: ClassVar[int] = logging.INFO
     _said: ClassVar[set[str]] = set()
 
     @classmethod
@@ -52,7 +53,13 @@ class Warnings:
         """Log `message` unless one of this topic was logged already."""
         if topic not in cls._said:
             cls._said.add(topic)
-            logger.warning("Gismo: " + message, *arguments)
+            logger.log(cls.level, "Gismo: " + message, *arguments)
+
+
+class Warnings(Notes):
+    """The same for warnings: a fallback must be seen."""
+
+    level = logging.WARNING
 
 
 class Session:
