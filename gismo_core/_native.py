@@ -275,6 +275,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "close": ([ptr], c.c_int),
     "free": ([ptr], None),
     "probe": ([c.c_char_p, _P(Info)], c.c_int),
+    "state_dir": ([ptr], c.c_char_p),
     "get_info": ([ptr, _P(Info)], c.c_int),
     "create": ([ptr, u64, _P(CreateOptions), _P(CObject)], c.c_int),
     "seal": ([ptr, _P(CObject), u32], c.c_int),

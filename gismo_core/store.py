@@ -12,6 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,14 @@ class Store:
     def path(self) -> str:
         """What it was opened with."""
         return self._path
+
+    @property
+    def state_dir(self) -> Path | None:
+        """The directory where the processes of this host meet over this store; None if opened read-only."""
+        if self._native.closed:
+            raise self._error(errors.ECLOSED)
+        where = self._native.library.slow.state_dir(self._native.pointer)
+        return Path(os.fsdecode(where)) if where else None
 
     @property
     def closed(self) -> bool:

@@ -119,6 +119,8 @@ typedef struct gismo_info {
 } gismo_info;
 GISMO_API int gismo_probe(const char *path, gismo_info *out);
 GISMO_API int gismo_get_info(gismo_store *store, gismo_info *out);
+/* Where the processes of this host meet over this store; "" when it was opened read-only. Lives as long as the store. */
+GISMO_API const char *gismo_state_dir(gismo_store *store);
 
 /* ---- objects -------------------------------------------------------------------------------- */
 

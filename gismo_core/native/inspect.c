@@ -383,3 +383,5 @@ int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed
     int status = store_enter(s);
     return status ? status : GUARDED(s, evict_host(s, host_id, confirmed_off));
 }
+
+const char *gismo_state_dir(struct gismo_store *s) { return s->state_path; }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gismo_core
 from gismo_core import errors
-from gismo_core.ray import collector, record, scan
+from gismo_core.ray import clusters, collector, record, scan
 from gismo_core.ray.record import Header
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Records:
     def __init__(self, store: gismo_core.Store, cluster: bytes) -> None:
         self._store = store
         self._cluster = cluster
-        self._known: dict[bytes, Header | None] = {}  # None: another cluster's, or damaged
+        self._known: dict[bytes, Header | None] = {}  # None: damaged
 
     def list(self) -> tuple[dict[bytes, Header], set[bytes]]:
         """(records by raw handle, those of them that a process of this host pins)."""
@@ -85,7 +85,7 @@ class Records:
             raw = one.raw_handle
             header = known[raw] if raw in known else self._read(one.handle)
             still[raw] = header
-            if header is not None:
+            if header is not None and header.cluster == self._cluster:
                 found[raw] = header
                 if one.pins_here:
                     pinned.add(raw)
@@ -102,7 +102,14 @@ class Records:
         except (errors.ObjectGone, errors.InvalidArgument, errors.CorruptStore) as error:
             logger.debug("Gismo: %s is no record: %s", handle, error)
             return None
-        return header if header.cluster == self._cluster else None
+        return header
+
+    def others(self) -> dict[bytes, bytes]:
+        """The records of other clusters, as listed now: raw handle → cluster."""
+        self.list()
+        return {
+            raw: one.cluster for raw, one in self._known.items() if one is not None and one.cluster != self._cluster
+        }
 
 
 class Keeper:
@@ -124,7 +131,7 @@ class Keeper:
         self._session = here
         self._work = threading.Event()
         self._proposed = self._full = False
-        self.scans = self.freed = self.freed_bytes = self.leased = 0
+        self.scans = self.freed = self.freed_bytes = self.leased = self.swept = 0
         self.incomplete: str | None = None
         self.scan_cpu_s = 0.0
         self._records = Records(here.store, here.identity.cluster)
@@ -159,6 +166,7 @@ class Keeper:
             "incomplete": self.incomplete,
             "scan_cpu_s": self.scan_cpu_s,
             "leased": self.leased,
+            "swept": self.swept,
             "node": self._session.identity.node.hex(),
         }
 
@@ -177,7 +185,7 @@ class Keeper:
 
     def _collect_for_ever(self) -> None:
         scanner = scan.Scanner(self._ray)
-        audit_at = time.monotonic() + _AUDIT_S
+        audit_at = 0.0  # at once: there may be records of clusters that ended before this one
         gc_at = 0.0
         while True:
             self._work.wait(timeout=max(0.0, audit_at - time.monotonic()))
@@ -192,6 +200,8 @@ class Keeper:
                 full, self._full = self._full, False
                 self._proposed = False
                 self._memory.forget()
+                if full or time.monotonic() >= audit_at:
+                    self._sweep()
                 self._collect(scanner)
                 # The second scan of the pair; what it proposes, a third pair will not have to.
                 self._collect(scanner)
@@ -243,6 +253,12 @@ class Keeper:
                 freed += self._free(raw)
         self._charge(time.thread_time() - start_cpu + seen.reply_bytes * _REMOTE_S_PER_BYTE)
         return freed
+
+    def _sweep(self) -> None:
+        """Delete the records of clusters that are dead."""
+        own = self._session.identity.cluster.hex()
+        for handle in clusters.sweep(self._session.store, self._records.others, own, clusters.gcs_is_gone):
+            self.swept += self._free(handle.raw)
 
     def _charge(self, cost_s: float) -> None:
         self.scan_cpu_s += cost_s

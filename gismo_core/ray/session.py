@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import gismo_core
 from gismo_core import errors
-from gismo_core.ray import record
+from gismo_core.ray import clusters, record
 from gismo_core.ray.compat import Internals
 
 logger = logging.getLogger("gismo.ray")
@@ -77,6 +77,10 @@ class Session:
             node=self.core_worker.get_current_node_id().binary(),
             is_worker=worker.mode == internals.worker_mode,
         )
+        cluster = self.identity.cluster.hex()
+        self._witness = clusters.Witness(
+            store, clusters.Presence(cluster, store.stats().lane, worker.gcs_client.address)
+        )
         self.keeper: Any = None  # its actor handle, once there
         self.is_keeper = False
         self._leased: deque[Any] = deque()
@@ -105,6 +109,7 @@ class Session:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
         self._leased.clear()
+        self._witness.close()
 
     # ---- tokens ----------------------------------------------------------------------------------
 

@@ -389,3 +389,12 @@ def test_several_buffers_are_written_in_place(store: Store) -> None:
         store.create([])
     with pytest.raises(InvalidArgument, match="nbytes"):
         store.create([1, -1])
+
+
+def test_the_state_directory_is_told(shm: Path, tmp_path: Path) -> None:
+    info = gismo_core.format(shm / "pool", size=16 * MiB)
+    with gismo_core.open(shm / "pool", state_dir=tmp_path) as store:
+        assert store.state_dir == tmp_path / info.store_uuid.hex
+        assert (tmp_path / info.store_uuid.hex / "state").exists()
+    with gismo_core.open(shm / "pool", read_only=True) as store:
+        assert store.state_dir is None
