@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 # After this module has been executed, call install() of that one.
-_AFTER = {"ray": "patches", "ray.data.context": "data"}
+_AFTER = {"ray": "patches", "ray.data.context": "data", "torch": "tensors"}
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from gismo_core.ray import compat, data, reading, session, writing
+from gismo_core.ray import compat, data, reading, session, tensors, writing
 
 
 class _Installed:
@@ -34,6 +34,7 @@ def install() -> bool:
         (internals.actor_handle, "_actor_method_call"),
     ):
         setattr(owner, name, writing.holding_tokens(getattr(owner, name)))
+    tensors.when(writing.serializing)
     manager = internals.function_manager
     manager.get_execution_info = _before_first_task(manager.get_execution_info)
     worker_module.connect = _connect(internals, worker_module.connect)

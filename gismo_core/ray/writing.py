@@ -30,9 +30,15 @@ _BUFFERS_MAX = 1 << 20
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.held: list[Any] = []  # tokens of arguments, until .remote() returns
+        self.serializing = False
 
 
 _thread = _Thread()
+
+
+def serializing() -> bool:
+    """Is this thread serializing a value for the store?"""
+    return _thread.serializing
 
 
 class Descriptor:
@@ -103,6 +109,7 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
         )
 
     buffers: list[Any] = []
+    before, _thread.serializing = _thread.serializing, True
     try:
         context.set_in_band_serialization()
         in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
@@ -110,6 +117,7 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
         context.get_and_clear_contained_object_refs()
         raise
     finally:
+        _thread.serializing = before
         context.set_out_of_band_serialization()
     contained = context.get_and_clear_contained_object_refs()
 
