@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gismo_core import _native
@@ -39,6 +39,11 @@ class Pinned:
             raise
         self.entries = (ctypes.c_uint64 * (2 * count))(*flat)  # gismo_buffer[count]
         self.total_bytes = sum(flat[1::2])
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """(address, length) of each."""
+        flat = list(self.entries)
+        return zip(flat[::2], flat[1::2], strict=True)
 
     def release(self) -> None:
         held, self._held = self._held, []

@@ -10,16 +10,18 @@ import ctypes
 import datetime
 import pickle
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from gismo_core import _native, errors
+from gismo_core._buffers import Pinned
 from gismo_core._export import export_buffer
 from gismo_core._lifetime import NativeStore, WriteEnd, write_exporters
 from gismo_core.handles import Handle, first_48, unchecked
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 _RELEASED = memoryview(b"")
 _RELEASED.release()  # using it raises ValueError, as using any released memoryview does
@@ -321,6 +323,31 @@ class Draft:
         if self._epoch != _ENDED or self._end != "sealed":
             raise errors.InvalidArgument("the object is not sealed: call seal() first")
         return unchecked(*first_48(self._draft))
+
+    @property
+    def promised_handle(self) -> Handle:
+        """What will name the object once it is sealed; until then a get of it is ObjectGone."""
+        return unchecked(*first_48(self._draft))
+
+    def fill(self, buffers: Sequence[Buffer]) -> None:
+        """Copy buffers into it from the start, end to end, each 64-byte aligned, as quickly as Store.put does.
+
+        InvalidArgument if one is not bytes-like and C-contiguous, or if they do not fit.
+        """
+        self._check_open("fill")
+        native = self._store
+        with Pinned(buffers) as pinned:
+            starts = []
+            end = 0
+            for _, length in pinned.parts():
+                starts.append(-(-end // _ALIGN) * _ALIGN)
+                end = starts[-1] + length
+            if end > self.nbytes:
+                raise errors.InvalidArgument(f"{end} bytes do not fit into an object of {self.nbytes} bytes")
+            copy, base = native.library.slow.copy, self._draft.data
+            with native:
+                for start, (address, length) in zip(starts, pinned.parts(), strict=True):
+                    copy(base + start, address, length, 0, 0, None)
 
     def __enter__(self) -> Self:
         return self

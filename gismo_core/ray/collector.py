@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from gismo_core.ray.record import Header, Kind
-from gismo_core.ray.scan import Scan
+from gismo_core.ray.scan import Scan, Wanted
 
 
 @dataclass(slots=True)
@@ -23,11 +23,14 @@ class Memory:
         self.known_before = frozenset()
 
 
-def tokens_and_tasks(records: Mapping[bytes, Header], delivered: Set[bytes]) -> tuple[set[bytes], set[bytes]]:
-    """What a scan has to look for: all tokens, and the tasks whose returns may still be under way."""
-    tokens = {header.token for header in records.values()}
-    tasks = {header.task for raw, header in records.items() if header.kind is Kind.RETURN and raw not in delivered}
-    return tokens, tasks
+def wanted(records: Mapping[bytes, Header], delivered: Set[bytes]) -> Wanted:
+    """What a scan has to look for."""
+    returns = {raw: header for raw, header in records.items() if header.kind is Kind.RETURN}
+    return Wanted(
+        tokens={header.token for header in records.values()},
+        weighed={header.token for header in returns.values()},
+        tasks={header.task for raw, header in returns.items() if raw not in delivered},
+    )
 
 
 def proposals(memory: Memory, records: Mapping[bytes, Header], now: Scan, keepers: Set[bytes]) -> set[bytes]:
@@ -39,28 +42,30 @@ def proposals(memory: Memory, records: Mapping[bytes, Header], now: Scan, keeper
     before, memory.previous = memory.previous, now
     known_before, memory.known_before = memory.known_before, frozenset(records)
     memory.delivered.intersection_update(records)
+    unreferred = set()
     for raw, header in records.items():
-        if header.kind is Kind.RETURN and raw not in memory.delivered:
-            holders = now.counted.get(header.token, frozenset())
-            if holders - keepers - {header.worker}:
+        if header.kind is not Kind.RETURN:
+            if header.token in now.listed:
+                continue  # most of them
+        else:
+            holders = now.counted.get(header.token)
+            if holders and raw not in memory.delivered and holders - keepers - {header.worker}:
                 memory.delivered.add(raw)
+        unreferred.add(raw)
     if before is None:
         return set()
     return {
         raw
-        for raw, header in records.items()
-        if raw in known_before
-        and not _referred(header, raw in memory.delivered, before)
-        and not _referred(header, raw in memory.delivered, now)
+        for raw in unreferred & known_before
+        if not _referred(records[raw], raw in memory.delivered, before)
+        and not _referred(records[raw], raw in memory.delivered, now)
     }
 
 
 def _referred(header: Header, delivered: bool, scan: Scan) -> bool:
-    if header.token in scan.counted:
-        return True
     if header.kind is not Kind.RETURN:
         return header.token in scan.listed
-    return not delivered and header.task in scan.tasks
+    return header.token in scan.counted or (not delivered and header.task in scan.tasks)
 
 
 def without_named(unreferred: Set[bytes], after: Mapping[bytes, Header], pinned: Set[bytes]) -> set[bytes]:

@@ -37,6 +37,7 @@ def install() -> bool:
     tensors.when(writing.serializing)
     manager = internals.function_manager
     manager.get_execution_info = _before_first_task(manager.get_execution_info)
+    internals.worker.put_object = writing.keeping_promises(internals.worker.put_object)
     worker_module.connect = _connect(internals, worker_module.connect)
     worker_module.disconnect = _disconnect(worker_module.disconnect)
     if worker_module.global_worker.connected:

@@ -41,8 +41,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
     here = session.current()
     if here is None or nbytes < _LEAST_BYTES or kind.hasobject:
         return np.empty(dimensions, kind)
-    token = here.token(Kind.PUT)
-    header = session.header(here, Kind.PUT, Form.BYTES, token, ())
+    token = here.own_token()
+    header = session.header(here, Kind.PUT, Form.BYTES, token.binary(), ())
     head = header.pack()
     try:
         draft = here.store.create([len(head), 0, 0, 0, nbytes], tag=record.tag_of(header.job))

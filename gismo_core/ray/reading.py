@@ -23,7 +23,9 @@ class NotHere(Exception):
 
 
 def load(raw_handle: bytes, token: Any) -> Any:
-    """The value of a record. `token` is the reference that keeps it, and stays with every buffer of the value."""
+    """The value of a record. The token stays with every buffer of the value; None: the object that is being read is it."""
+    if token is None:
+        token = _outer_reference()
     store = session.open_store()
     if store is None:
         raise NotHere(
@@ -46,3 +48,15 @@ def load(raw_handle: bytes, token: Any) -> Any:
     objects = pickle.loads(in_band, buffers=record.lay_out(plan, own, foreign)) if in_band else []
     serializer: Any = importlib.import_module("ray._raylet").MessagePackSerializer
     return serializer.loads(packed, objects.__getitem__)
+
+
+def _outer_reference() -> Any:
+    """The ObjectRef that is being deserialized, which ray.put made."""
+    worker: Any = importlib.import_module("ray._private.worker").global_worker
+    reference = worker.get_serialization_context().get_outer_object_ref()
+    if reference is None or reference.is_nil():
+        raise RuntimeError(
+            "the value of a ray.put lies in a Gismo store, and is being read without its ObjectRef, which is what keeps it "
+            "there: read it with ray.get, or pass the ObjectRef to a task"
+        )
+    return reference

@@ -24,6 +24,7 @@ from gismo_core.handles import Handle
 HEADER = struct.Struct("<8sHBBI28s28s24s28s28s4s16s64s20x")
 MAGIC = b"GISMORAY"
 VERSION = 1
+TOKEN_AT, TOKEN_BYTES = 44, 28  # where in the header the token stands
 HANDLE_BYTES = 48
 TASK_ID_BYTES = 24  # an ObjectID is the TaskID that made it and four bytes of index
 FIXED_BUFFERS = 4  # head, plan, packed, in-band

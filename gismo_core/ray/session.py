@@ -1,9 +1,9 @@
 """What one process has of one Ray cluster and one store: the store, its tokens, and the thread that looks after them.
 
-A token is an ObjectRef that a descriptor carries nested. Tokens are leased from the keeper, which makes them cheaply,
-in batches ahead of need: nothing on the way of a value may wait for another process. A process that puts or passes by
-value and has none at hand makes one of its own, which takes Ray half a millisecond. For what a task returns only a
-leased one will do, because a return outlives the worker that made it.
+A token is an ObjectRef that a descriptor carries nested; a record lives as long as somebody refers to its token. (What
+ray.put makes needs none: its own ObjectRef is always at hand where its value is read.) Own tokens are this process's,
+for what it passes by value. Leased ones are the keeper's, for what a task returns: a return outlives the worker that
+made it. Both are made in batches ahead of need, because nothing on the way of a value may wait for another process.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from gismo_core.ray.compat import Internals
 
 logger = logging.getLogger("gismo.ray")
 
-_LEASE_FIRST = 8
-_LEASE_MOST = 256
+_FIRST_TOKENS = 8
+_MOST_TOKENS = 256
 _LEASE_TIMEOUT_S = 30.0
 _FIRST_LEASE_WAIT_S = 0.1
 _RETRY_S = 1.0
@@ -62,6 +62,29 @@ class Warnings(Notes):
     level = logging.WARNING
 
 
+class _Pool:
+    """Tokens that are ready. How many are wanted grows when there were none; a look costs next to nothing."""
+
+    __slots__ = ("tokens", "wanted")
+
+    def __init__(self, wanted: int) -> None:
+        self.tokens: deque[Any] = deque()
+        self.wanted = wanted
+
+    def take(self) -> Any | None:
+        try:
+            return self.tokens.popleft()
+        except IndexError:
+            self.wanted = min(_MOST_TOKENS, max(_FIRST_TOKENS, self.wanted * 2))
+            return None
+
+    def low(self) -> bool:
+        return len(self.tokens) * 2 < self.wanted
+
+    def missing(self) -> int:
+        return self.wanted - len(self.tokens)
+
+
 class Session:
     """Made when Ray is connected; one at a time, see current()."""
 
@@ -83,8 +106,8 @@ class Session:
         )
         self.keeper: Any = None  # its actor handle, once there
         self.is_keeper = False
-        self._leased: deque[Any] = deque()
-        self._lease_size = _LEASE_FIRST
+        self._own = _Pool(wanted=0)
+        self._leased = _Pool(wanted=_FIRST_TOKENS)
         self._wake = threading.Event()
         self._lent_once = threading.Event()
         # A worker has no job before its first task, and a thread of it that asks Ray for anything until then is the
@@ -108,33 +131,38 @@ class Session:
         self._wake.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
-        self._leased.clear()
+        self._own.tokens.clear()
+        self._leased.tokens.clear()
         self._witness.close()
 
     # ---- tokens ----------------------------------------------------------------------------------
 
-    def token(self, kind: record.Kind) -> Any | None:
-        """A token for a new record; None only for a return, if none was leased yet or all are used up."""
-        if not self._leased and not self._lent_once.is_set():
+    def own_token(self) -> Any:
+        """A token that belongs to this process: ready-made, else made now, which takes half a millisecond."""
+        token = self._own.take()
+        if self._own.low():
+            self._wake.set()
+        return self._watch(self._worker.put_object(b"")) if token is None else token
+
+    def leased_token(self) -> Any | None:
+        """A token of the keeper, or None if none was leased yet or all are used up."""
+        if not self._leased.tokens and not self._lent_once.is_set():
             self._lent_once.wait(_FIRST_LEASE_WAIT_S)  # once: the first task of a worker begins when the worker does
             self._lent_once.set()
-        try:
-            token = self._leased.popleft()
-        except IndexError:
-            self._lease_size = min(_LEASE_MOST, self._lease_size * 2)
-            self._wake.set()
-            return None if kind is record.Kind.RETURN else self._make_own()
-        if len(self._leased) * 2 < self._lease_size:
+        token = self._leased.take()
+        if self._leased.low():
             self._wake.set()
         return token
 
     def put_back(self, token: Any, kind: record.Kind) -> None:
-        """A token that was not used after all; an own one is simply dropped."""
-        if kind is record.Kind.RETURN:
-            self._leased.append(token)
+        """A token that was not used after all."""
+        (self._leased if kind is record.Kind.RETURN else self._own).tokens.append(token)
 
-    def _make_own(self) -> Any:
-        token = self._worker.put_object(b"")
+    def propose_when_gone(self, reference: Any) -> None:
+        """Wake the keeper when nobody refers to this object of ours any more."""
+        self._watch(reference)
+
+    def _watch(self, token: Any) -> Any:
         self.core_worker.add_object_out_of_scope_callback(token, self._on_out_of_scope)
         return token
 
@@ -172,11 +200,11 @@ class Session:
                 retry_at = time.monotonic() + _RETRY_S
 
     def _with_keeper(self) -> None:
+        from gismo_core.ray import keeper
+
         if self.is_keeper:
             return
         if self.keeper is None:
-            from gismo_core.ray import keeper
-
             self.keeper = keeper.find_or_make(self)
         if self._full:
             self._full = self._proposed = False
@@ -184,10 +212,12 @@ class Session:
         if self._proposed:
             self._proposed = False
             self.keeper.poke.remote()
-        missing = self._lease_size - len(self._leased)
-        if missing * 2 > self._lease_size:
-            lent = self.internals.ray.get(self.keeper.lease.remote(missing), timeout=_LEASE_TIMEOUT_S)
-            self._leased.extend(lent)
+        if self._own.low():
+            for token in keeper.references(self.keeper, self._own.missing()):
+                self._own.tokens.append(self._watch(token))
+        if self.identity.is_worker and self._leased.low():
+            lent = self.internals.ray.get(self.keeper.lease.remote(self._leased.missing()), timeout=_LEASE_TIMEOUT_S)
+            self._leased.tokens.extend(lent)
             self._lent_once.set()
 
     def wake(self) -> None:
@@ -302,7 +332,7 @@ def header(
         kind=kind,
         form=form,
         cluster=identity.cluster,
-        token=token.binary(),
+        token=token,
         task=core_worker.get_current_task_id().binary(),
         worker=identity.worker,
         node=identity.node,

@@ -6,17 +6,19 @@ store is not to be used; docs/ray.md, Writing.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from gismo_core import _native, errors
 from gismo_core._buffers import hold
 from gismo_core.ray import placed, reading, record, session
 from gismo_core.ray.compat import Internals
 from gismo_core.ray.record import Form, Kind
+from gismo_core.views import Draft
 
 # Ray's own limit for values that it inlines (max_direct_call_object_size).
 THRESHOLD_BYTES = 100 * 1024
@@ -30,7 +32,9 @@ _BUFFERS_MAX = 1 << 20
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.held: list[Any] = []  # tokens of arguments, until .remote() returns
+        self.promised: list[Promised] = []  # records of ray.put, until Ray has named its object
         self.serializing = False
+        self.off = False
 
 
 _thread = _Thread()
@@ -42,7 +46,7 @@ def serializing() -> bool:
 
 
 class Descriptor:
-    """What Ray carries instead of the value."""
+    """What Ray carries instead of the value. token: None where the object that carries it is its own token."""
 
     __slots__ = ("raw_handle", "token")
 
@@ -66,7 +70,7 @@ def make_serialize(internals: Internals) -> Callable[[Any, Any], Any]:
 
     def serialize(self: Any, value: Any) -> Any:
         here = session.current()
-        if here is None or self.worker is not here._worker:
+        if here is None or self.worker is not here._worker or _thread.off:
             return original(self, value)
         try:
             code = get_frame(1).f_code
@@ -164,9 +168,11 @@ def write(
     here: session.Session, kind: Kind, form: Form, packed: bytes, in_band: bytes, views: list[memoryview]
 ) -> Descriptor | None:
     """Put a record; None where Ray's own way is to be taken (no token, no room), which was then said once."""
-    token = here.token(kind)
-    if token is None:
-        return None
+    token = None
+    if kind is not Kind.PUT:
+        token = here.leased_token() if kind is Kind.RETURN else here.own_token()
+        if token is None:
+            return None
     pieces: list[record.Piece] = []
     own: list[memoryview] = []
     foreign: dict[bytes, int] = {}
@@ -183,32 +189,97 @@ def write(
             pinned.append(target)
             index = foreign.setdefault(target.handle.raw, len(foreign))
             pieces.append(record.Piece(index, offset, len(raw), text, shape))
-    header = session.header(here, kind, form, token, tuple(foreign))
-    parts = [header.pack(), record.pack_plan(pieces), packed, in_band, *own]
+    name = bytes(record.TOKEN_BYTES) if token is None else token.binary()
+    header = session.header(here, kind, form, name, tuple(foreign))
+    parts: list[Any] = [header.pack(), record.pack_plan(pieces), packed, in_band, *own]
+    tag = record.tag_of(header.job)
     try:
-        handle = _put(here, parts, record.tag_of(header.job))
-    except errors.StoreFull as error:
-        here.put_back(token, kind)
-        session.Warnings.once(
-            "full", "the pool is full, so objects go to Ray's own store until there is room again: %s", error
-        )
-        return None
+        if token is None:
+            return _promise(here, parts, tag, pinned)
+        handle = _unless_full(here, lambda wait_s: here.store.put(parts, tag=tag, wait_s=wait_s))
     except errors.GismoError as error:
-        here.put_back(token, kind)
-        session.Warnings.once("write", "writing failed, so the object goes to Ray's own store: %s", error)
+        if token is not None:
+            here.put_back(token, kind)
+        if isinstance(error, errors.StoreFull):
+            session.Warnings.once(
+                "full", "the pool is full, so objects go to Ray's own store until there is room again: %s", error
+            )
+        else:
+            session.Warnings.once("write", "writing failed, so the object goes to Ray's own store: %s", error)
         return None
-    del pinned
     if kind is Kind.ARGUMENT:
         _thread.held.append(token)
     return Descriptor(handle.raw, token)
 
 
-def _put(here: session.Session, parts: list[Any], tag: int) -> Any:
+_Result = TypeVar("_Result")
+
+
+def _unless_full(here: session.Session, make: Callable[[float | None], _Result]) -> _Result:
     try:
-        return here.store.put(parts, tag=tag)
+        return make(None)
     except errors.StoreFull:
         here.pool_is_full()
-        return here.store.put(parts, tag=tag, wait_s=_FULL_WAIT_S)
+        return make(_FULL_WAIT_S)
+
+
+class Promised:
+    """A record that is complete but for the name of the object that Ray is about to make of its descriptor.
+
+    Sealed once that is known: until then nobody has the object, so nobody can miss the record.
+    """
+
+    __slots__ = ("draft", "head", "pinned")
+
+    def __init__(self, draft: Draft, head: memoryview, pinned: list[Any]) -> None:
+        self.draft = draft
+        self.head = head
+        self.pinned = pinned
+
+    def seal(self, here: session.Session, reference: Any) -> None:
+        """Ray has named its object."""
+        self.head[record.TOKEN_AT : record.TOKEN_AT + record.TOKEN_BYTES] = reference.binary()
+        self.head.release()
+        self.draft.seal()
+        here.propose_when_gone(reference)
+
+    def abort(self) -> None:
+        """Ray made none after all."""
+        self.head.release()
+        self.draft.abort()
+
+
+def _promise(here: session.Session, parts: list[Any], tag: int, pinned: list[Any]) -> Descriptor:
+    lengths = [memoryview(part).nbytes for part in parts]
+    draft = _unless_full(here, lambda wait_s: here.store.create(lengths, tag=tag, wait_s=wait_s))
+    draft.fill(parts)
+    _thread.promised.append(Promised(draft, draft.buffer[: record.HEADER.size], pinned))
+    return Descriptor(draft.promised_handle.raw, None)
+
+
+def keeping_promises(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Worker.put_object, made to seal the record of what it puts once it knows the object's name."""
+    promised = _thread
+
+    @functools.wraps(original)
+    def put_object(*arguments: Any, **options: Any) -> Any:
+        mark = len(promised.promised)
+        try:
+            reference = original(*arguments, **options)
+            here = session.current()
+            try:
+                while len(promised.promised) > mark and here is not None:
+                    promised.promised[-1].seal(here, reference)
+                    promised.promised.pop()
+            except errors.GismoError as error:
+                session.Warnings.once("seal", "writing failed, so the object goes to Ray's own store: %s", error)
+                return _without_the_store(original, arguments, options)
+            return reference
+        finally:
+            while len(promised.promised) > mark:
+                promised.promised.pop().abort()
+
+    return put_object
 
 
 def _raw(view: memoryview) -> memoryview:
@@ -240,10 +311,19 @@ def _address(view: memoryview) -> int:
         _native.py_release_buffer(held)
 
 
+def _without_the_store(original: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    before, _thread.off = _thread.off, True
+    try:
+        return original(*arguments, **options)
+    finally:
+        _thread.off = before
+
+
 def holding_tokens(function: Callable[..., Any]) -> Callable[..., Any]:
     """`.remote()`, made to keep the tokens of its arguments until Ray counts them itself."""
     held = _thread
 
+    @functools.wraps(function)
     def submit(*arguments: Any, **options: Any) -> Any:
         mark = len(held.held)
         try:
@@ -252,9 +332,4 @@ def holding_tokens(function: Callable[..., Any]) -> Callable[..., Any]:
             if len(held.held) > mark:
                 del held.held[mark:]
 
-    submit.__wrapped__ = function  # type: ignore[attr-defined]
-    submit.__name__ = function.__name__
-    submit.__qualname__ = function.__qualname__
-    submit.__doc__ = function.__doc__
-    submit.__module__ = function.__module__
     return submit
