@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class Collecting:
         self._budget = collector.Budget()
         self._poison = _poison(store)
         self._work = threading.Event()
+        self._delivered: deque[bytes] = deque()  # said by others, not yet taken note of
         self._full = False
         self._scanned_at = 0.0
         self._audit_at = 0.0  # at once: there may be records of clusters that ended before this one
@@ -63,8 +65,9 @@ class Collecting:
         self.figures = Figures()
         threading.Thread(target=self._for_ever, name="gismo-collect", daemon=True).start()
 
-    def propose(self) -> None:
-        """A token went out of scope somewhere."""
+    def propose(self, delivered: Sequence[bytes] = ()) -> None:
+        """A token went out of scope somewhere; these records (raw handles) were read, so they are delivered."""
+        self._delivered.extend(delivered)
         self._work.set()
 
     def pool_is_full(self) -> None:
@@ -123,6 +126,8 @@ class Collecting:
         if not records:
             self._memory.forget()
             return
+        while self._delivered:
+            self._memory.delivered.add(self._delivered.popleft())
         seen = self._scanner.scan(collector.wanted(records, self._memory.delivered))
         self._scanned_at = time.monotonic()
         self.figures.scans += 1

@@ -80,6 +80,9 @@ def _look_up(ray: Any) -> Internals:
     node_manager_pb2 = module("core.generated.node_manager_pb2")
     _there(module("core.generated.node_manager_pb2_grpc"), "NodeManagerServiceStub")
     _there(module("_private.grpc_utils"), "init_grpc_channel")
+    statuses = dict(module("core.generated.common_pb2").TaskStatus.items())
+    if [statuses[name] for name in ("NIL", "FINISHED", "FAILED")] != [0, 11, 12]:
+        raise AttributeError(f"TaskStatus is numbered otherwise: {statuses}")
     core_worker = module("_raylet").CoreWorker
 
     context = serialization.SerializationContext
@@ -102,7 +105,7 @@ def _look_up(ray: Any) -> Internals:
         _there(serialization, name)
     for name in ("get_and_clear_contained_object_refs", "set_in_band_serialization", "set_out_of_band_serialization"):
         _there(context, name)
-    for name in ("object_id", "local_ref_count", "submitted_task_ref_count", "contained_in_owned"):
+    for name in ("object_id", "local_ref_count", "submitted_task_ref_count", "contained_in_owned", "task_status"):
         _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "object_refs", name))
     _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "worker_id"))
 

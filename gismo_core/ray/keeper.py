@@ -32,8 +32,8 @@ def find_or_make(session: Session) -> Any:
     name = name_of(session.store.info.store_uuid)
     with contextlib.suppress(ValueError):
         return ray.get_actor(name, namespace=NAMESPACE)
-    # Here, where there is a pool; elsewhere if this node goes.
-    here = NodeAffinitySchedulingStrategy(session.identity.node.hex(), soft=True)
+    # Here, where there is a pool. If this node goes, so does the keeper, and whoever misses it makes another.
+    here = NodeAffinitySchedulingStrategy(session.identity.node.hex(), soft=False)
     return (
         ray.remote(Keeper)
         .options(
@@ -92,9 +92,9 @@ class Keeper:
         """So many times None, see references()."""
         return None if count == 1 else (None,) * count
 
-    def poke(self) -> None:
-        """A token went out of scope in another process."""
-        self._collecting.propose()
+    def poke(self, delivered: list[bytes]) -> None:
+        """Tokens went out of scope in another process, and it let go of returns that it had read (raw handles)."""
+        self._collecting.propose(delivered)
 
     def full(self) -> None:
         """The pool is full: look at all records now, whatever the budget says."""

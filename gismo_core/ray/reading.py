@@ -32,7 +32,7 @@ def load(raw_handle: bytes, token: Any) -> Any:
             "this object lies in a Gismo store that this process cannot open: "
             f"{session.failure() or 'GISMO_STORE is not set here'}"
         )
-    hold = session.Hold(token)
+    hold = session.Hold(token, raw_handle)
     try:
         view = store.get(record.handle_of(raw_handle), keep=hold)
         buffers = view.buffers

@@ -14,6 +14,9 @@ from typing import Any
 from gismo_core.ray.record import TASK_ID_BYTES
 
 _TIMEOUT_S = 10.0
+# TaskStatus of common.proto. The owner's table says how a task stands while a reply of it can still come; NIL: the task
+# is long over, or this is not the owner's table.
+_OVER = frozenset({0, 11, 12})  # NIL, FINISHED, FAILED; compat.py checks the numbers
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -32,7 +35,7 @@ class Scan:
 
     listed: Set[bytes]  # tokens that stand in some table, whether they count or not
     counted: dict[bytes, frozenset[bytes]]  # weighed token: the workers in whose tables it counts
-    tasks: Set[bytes]  # the wanted tasks that some ObjectID begins with
+    tasks: Set[bytes]  # the wanted tasks whose replies may still come: their owner has them as not over
     entries: int = 0
     reply_bytes: tuple[int, ...] = ()  # of each node's answer, in the order in which they were given
 
@@ -65,7 +68,11 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
             entries += len(ids)
             listed.update(wanted.tokens.intersection(ids))
             if wanted.tasks:
-                tasks.update(wanted.tasks.intersection([one[:TASK_ID_BYTES] for one in ids]))
+                tasks.update(
+                    wanted.tasks.intersection(
+                        [entry.object_id[:TASK_ID_BYTES] for entry in references if entry.task_status not in _OVER]
+                    )
+                )
             if not wanted.weighed.isdisjoint(ids):
                 for entry in references:
                     if entry.object_id in wanted.weighed and (

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 
 import gismo_core
@@ -108,7 +109,8 @@ class Session:
         self.is_keeper = False
         self._own = _Pool(wanted=0)
         self._leased = _Pool(wanted=_FIRST_TOKENS)
-        self._wake = threading.Event()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._woken = False
         self._lent_once = threading.Event()
         # A worker has no job before its first task, and a thread of it that asks Ray for anything until then is the
         # end of the process (a check of Ray's own).
@@ -117,6 +119,8 @@ class Session:
             self._job_known.set()
         self._proposed = False
         self._full = False
+        self._let_go: deque[bytes] = deque()  # raw handles of returns that were read here, and are not held any more
+        self._last_call: Any = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="gismo-ray", daemon=True)
 
@@ -128,7 +132,7 @@ class Session:
         """Ray is being disconnected."""
         self._over.set()
         self._job_known.set()
-        self._wake.set()
+        self.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
         self._own.tokens.clear()
@@ -141,7 +145,7 @@ class Session:
         """A token that belongs to this process: ready-made, else made now, which takes half a millisecond."""
         token = self._own.take()
         if self._own.low():
-            self._wake.set()
+            self.wake()
         return self._watch(self._worker.put_object(b"")) if token is None else token
 
     def leased_token(self) -> Any | None:
@@ -151,7 +155,7 @@ class Session:
             self._lent_once.set()
         token = self._leased.take()
         if self._leased.low():
-            self._wake.set()
+            self.wake()
         return token
 
     def put_back(self, token: Any, kind: record.Kind) -> None:
@@ -168,14 +172,19 @@ class Session:
 
     def _on_out_of_scope(self, _: bytes) -> None:
         self._proposed = True
-        self._wake.set()
+        self.wake()
+
+    def let_go(self, raw_handle: bytes) -> None:
+        """A return that was read here is held no more: it was delivered, and may be free now."""
+        self._let_go.append(raw_handle)
+        self.wake()
 
     # ---- freeing: this process only proposes -----------------------------------------------------
 
     def pool_is_full(self) -> None:
         """Ask for whatever can be freed, now."""
         self._full = True
-        self._wake.set()
+        self.wake()
         with contextlib.suppress(Exception):
             self.core_worker.global_gc()
 
@@ -185,10 +194,11 @@ class Session:
         self._job_known.wait()
         retry_at = 0.0
         while not self._over.is_set():
-            self._wake.wait(timeout=_RETRY_S if retry_at else None)
+            with contextlib.suppress(Empty):
+                self._wakes.get(timeout=_RETRY_S if retry_at else None)
+            self._woken = False  # before the work: what comes from here on asks for another round
             if self._over.is_set():
                 return
-            self._wake.clear()
             try:
                 if retry_at <= time.monotonic():
                     retry_at = 0.0
@@ -197,6 +207,9 @@ class Session:
                 if self._over.is_set():
                     return
                 logger.debug("Gismo: the keeper does not answer: %s", error)
+                if isinstance(error, self.internals.ray.exceptions.ActorDiedError):
+                    self.keeper = self._last_call = None
+                    self._proposed = True  # whatever was said to it is lost
                 retry_at = time.monotonic() + _RETRY_S
 
     def _with_keeper(self) -> None:
@@ -206,12 +219,14 @@ class Session:
             return
         if self.keeper is None:
             self.keeper = keeper.find_or_make(self)
+        self._notice_a_dead_keeper()
         if self._full:
-            self._full = self._proposed = False
-            self.keeper.full.remote()
-        if self._proposed:
+            self._full = False
+            self._last_call = self.keeper.full.remote()
+        if self._proposed or self._let_go:
             self._proposed = False
-            self.keeper.poke.remote()
+            delivered = [self._let_go.popleft() for _ in range(len(self._let_go))]
+            self._last_call = self.keeper.poke.remote(delivered)
         if self._own.low():
             for token in keeper.references(self.keeper, self._own.missing()):
                 self._own.tokens.append(self._watch(token))
@@ -220,9 +235,21 @@ class Session:
             self._leased.tokens.extend(lent)
             self._lent_once.set()
 
+    def _notice_a_dead_keeper(self) -> None:
+        """Raises if the keeper is dead for good, or was when it was last called; the next round finds or makes another."""
+        if self._last_call is None:
+            return
+        ray = self.internals.ray
+        done, _ = ray.wait([self._last_call], timeout=0)
+        if done:
+            self._last_call = None
+            ray.get(done)
+
     def wake(self) -> None:
-        """Let the thread look now."""
-        self._wake.set()
+        """Let the thread look now. Takes no lock: finalizers call it, in the middle of anything."""
+        if not self._woken:
+            self._woken = True
+            self._wakes.put(None)
 
     def has_job(self) -> None:
         """A task is about to run here, so Ray knows this process's job."""
@@ -299,16 +326,19 @@ class Hold:
     In a forked child the token is kept for ever: dropping it would speak for the parent on the parent's connections.
     """
 
-    __slots__ = ("pid", "token")
+    __slots__ = ("pid", "raw_handle", "token")
     _immortal: ClassVar[list[Any]] = []
 
-    def __init__(self, token: Any) -> None:
+    def __init__(self, token: Any, raw_handle: bytes) -> None:
         self.token = token
+        self.raw_handle = raw_handle
         self.pid = _Current.pid
 
     def __del__(self) -> None:
         if self.pid != _Current.pid:
             Hold._immortal.append(self.token)
+        elif (here := _Current.session) is not None:
+            here.let_go(self.raw_handle)
 
 
 def _after_fork_in_child() -> None:
