@@ -46,6 +46,7 @@ bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *
     prim_refresh(s->software, h, sizeof *h);
     uint64_t word = prim_load64(&h->word);
     memcpy(out, h, sizeof *out);
+    __asm__ volatile("" : "+m"(*out) : : "memory"); /* as in slot_read */
     out->word = word;
     uint32_t kind = word & 0xff, size_class = word >> 8 & 0xff, cells = word >> 16 & 0xff;
     uint32_t cell_bytes = (uint32_t)(word >> 32);
@@ -459,7 +460,8 @@ static uint64_t pinned_elsewhere(struct gismo_store *s, uint32_t chunk, uint64_t
 /* P5.5 for one slot. False: its pages' arena is busy, later. */
 static bool retire_slot(struct gismo_store *s, uint32_t slot, bool large) {
     struct fmt_slot *record = &s->slot[slot];
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     uint64_t first = 0, pages = 0;
     if (copy.name_entry)
         name_remove(s, slot);
@@ -661,7 +663,8 @@ void chunk_restore_requests(struct gismo_store *s, uint32_t chunk) {
 /* WRITING of a dead process: nobody could ever pin it, so DELETED, and retired as every other. */
 static void writing_to_deleted(struct gismo_store *s, uint32_t slot) {
     struct fmt_slot *record = &s->slot[slot];
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     if (s->software && slot_extent_ok(s, &copy)) /* what it left in this host's caches must not be written back later */
         prim_flush(1, s->base + copy.offset, slot_extent_bytes(&copy));
     prim_store64(&record->word, FMT_WORD(FMT_GENERATION(copy.word), GISMO_DELETED));
@@ -688,6 +691,8 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
     l->writing = 0;
     l->retry_unix_ns = 0;
     chunk_masks_from_slots(s, chunk, &l->free, &l->deleted, &writing);
+    l->free &= cells_mask(l->cells); /* that read the header a second time */
+    l->deleted &= cells_mask(l->cells);
     l->mine = 1;
     /* What the dead one stored but did not flush is seen here, in this host's cache, and nowhere else yet. */
     prim_flush(s->software, &s->slot[chunk * FMT_CHUNK_SLOTS], FMT_CHUNK_SLOTS * sizeof(struct fmt_slot));
@@ -747,7 +752,8 @@ int chunk_rebuild(struct gismo_store *s) {
                 page_mark(s, (h.base - s->sb.data_offset) / FMT_PAGE, h.bytes / FMT_PAGE);
             } else {
                 for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
-                    struct fmt_slot slot = s->slot[c * FMT_CHUNK_SLOTS + i];
+                    struct fmt_slot slot;
+                    slot_read(&s->slot[c * FMT_CHUNK_SLOTS + i], &slot);
                     uint64_t bytes = slot_extent_bytes(&slot);
                     if (FMT_STATE(slot.word) != GISMO_FREE && slot_extent_ok(s, &slot))
                         page_mark(s, (slot.offset - s->sb.data_offset) / FMT_PAGE,

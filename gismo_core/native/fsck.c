@@ -109,7 +109,8 @@ static void check_slot(struct check *c, const struct fmt_chunk *header, uint32_t
     struct gismo_store *s = c->s;
     struct fmt_slot *record = &s->slot[slot];
     uint64_t word = prim_load64(&record->word);
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     uint32_t state = FMT_STATE(word), i = slot % FMT_CHUNK_SLOTS;
     if (prim_load64(&record->word) != word || state == GISMO_FREE)
         return; /* changing: somebody is at work, or nothing is there */

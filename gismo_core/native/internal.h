@@ -214,6 +214,14 @@ int chunk_rebuild(struct gismo_store *s); /* tables of a new state directory fro
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out); /* range-checked */
 bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot);
 uint64_t slot_extent_bytes(const struct fmt_slot *slot); /* payload + trailer */
+/*
+ * A record of the medium is read once, checked and used from the copy. The barrier keeps the compiler from reading the
+ * medium a second time in place of the copy, when another value may stand there than the one that was checked.
+ */
+static inline void slot_read(const struct fmt_slot *shared, struct fmt_slot *copy) {
+    __builtin_memcpy(copy, shared, sizeof *copy);
+    __asm__ volatile("" : "+m"(*copy) : : "memory");
+}
 static inline bool bit_get(const uint64_t *map, uint64_t i) { return loc_load(&map[i / 64]) >> (i % 64) & 1; }
 void bit_set(uint64_t *map, uint64_t i);
 void bit_clear(uint64_t *map, uint64_t i);

@@ -315,7 +315,8 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
         void *head = mmap(NULL, map_bytes, PROT_READ, MAP_SHARED, fd, 0);
         if (head == MAP_FAILED)
             return fail_errno(GISMO_ESYS, "cannot map %s", bare);
-        status = existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force);
+        status = GUARDED(
+            NULL, existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force));
         munmap(head, map_bytes);
         if (status)
             return status;

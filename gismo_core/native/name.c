@@ -33,6 +33,11 @@ static uint64_t *table_at(struct gismo_store *s, uint32_t lane, uint32_t level) 
     return (uint64_t *)(void *)(s->base + offset);
 }
 
+/* By the pointer that was checked: what the root says may be something else by now. */
+static int ensure_table_writable(struct gismo_store *s, const uint64_t *table, uint32_t level) {
+    return page_ensure_writable(s, (uint64_t)((const uint8_t *)table - s->base), fmt_name_entries(level) * 8);
+}
+
 static uint64_t bucket_of(uint64_t hash, uint32_t level, uint32_t probe) {
     uint64_t buckets = fmt_name_entries(level) / BUCKET;
     return ((hash + probe) & (buckets - 1)) * BUCKET;
@@ -47,7 +52,8 @@ static bool slot_has_name(struct gismo_store *s, uint32_t slot, const void *name
     uint64_t word = prim_load64(&record->word);
     if (FMT_STATE(word) != GISMO_SEALED)
         return false;
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     if (copy.name_bytes != bytes || !slot_extent_ok(s, &copy))
         return false;
     uint64_t at = copy.offset + slot_extent_bytes(&copy) - bytes;
@@ -160,8 +166,7 @@ static bool insert_at(struct gismo_store *s, uint32_t level, uint64_t hash, uint
             if (!loc_cas(&owner[index], &seen, slot + 1))
                 continue;
             prim_store32(&s->slot[slot].name_entry, code);
-            if (page_ensure_writable(s, prim_load64(&s->lanes[s->lane].name_table[level]),
-                                     fmt_name_entries(level) * 8) != GISMO_OK)
+            if (ensure_table_writable(s, table, level) != GISMO_OK)
                 return false;
             prim_store64(&table[index], (hash >> 32) << 32 | (slot + 1));
             prim_publish(s->software, &table[index], 8);
@@ -190,9 +195,10 @@ int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, u
 
 /* Once the slot is DELETED, at the latest before it is FREE, by the claimer of its chunk. May be repeated. */
 void name_remove(struct gismo_store *s, uint32_t slot) {
-    if (LIKELY(s->slot[slot].name_entry == 0))
+    uint32_t entry = __atomic_load_n(&s->slot[slot].name_entry, __ATOMIC_RELAXED);
+    if (LIKELY(entry == 0))
         return;
-    uint32_t code = s->slot[slot].name_entry - 1, level = code >> 28, index = code & 0x0fffffff;
+    uint32_t code = entry - 1, level = code >> 28, index = code & 0x0fffffff;
     if (level >= FMT_NAME_LEVELS || s->host.name_owner[level] == NULL || index >= fmt_name_entries(level))
         return;
     uint32_t *owner = &s->host.name_owner[level][index];
@@ -200,8 +206,7 @@ void name_remove(struct gismo_store *s, uint32_t slot) {
         return;
     uint64_t *table = table_at(s, s->lane, level);
     if (table && (uint32_t)prim_load64(&table[index]) == slot + 1 &&
-        page_ensure_writable(s, prim_load64(&s->lanes[s->lane].name_table[level]), fmt_name_entries(level) * 8) ==
-            GISMO_OK) {
+        ensure_table_writable(s, table, level) == GISMO_OK) {
         prim_store64(&table[index], 0);
         prim_publish(s->software, &table[index], 8);
     }

@@ -132,6 +132,7 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     out->handle.lane = s->lane;
     out->data = s->base + record.offset;
     out->private_[0] = s->claim; /* this process's, until sealed: a fork's child has another claim */
+    out->private_[1] = extent;   /* never read back from the medium, where it may have been damaged */
     return GISMO_OK;
 }
 
@@ -160,6 +161,11 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
         uint64_t value = prim_load64(word_of(shared, w));
         memcpy((uint8_t *)&copy + 8 * w, &value, 8);
     }
+    if (UNLIKELY(copy.offset != object->handle.offset || copy.length != object->handle.length ||
+                 slot_extent_bytes(&copy) != object->private_[1]))
+        return fail(GISMO_ECORRUPT,
+                    "the record of slot %u was damaged while the object was being written: abort it, run `gismo fsck`",
+                    slot);
     copy.payload_crc = payload_crc;
     copy.flags = flags;
     if (flags & FMT_SLOT_HAS_CRC)
@@ -300,13 +306,12 @@ static int seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
     int status = check_object(s, object);
     if (status)
         return status;
-    struct fmt_slot copy = s->slot[object->handle.slot];
     uint32_t crc = 0, slot_flags = 0;
     if (flags & GISMO_SEAL_CRC) {
         crc = crc32c(0, object->data, object->handle.length);
         slot_flags |= FMT_SLOT_HAS_CRC;
     }
-    prim_flush(s->software, s->base + copy.offset, slot_extent_bytes(&copy));
+    prim_flush(s->software, s->base + object->handle.offset, object->private_[1]);
     struct host_process *p = &s->host.process[s->index];
     loc_count(&p->puts, 1);
     loc_count(&p->put_bytes, object->handle.length);
@@ -317,12 +322,29 @@ int gismo_seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
     return GUARDED(s, seal(s, object, flags));
 }
 
+/* A record that was damaged meanwhile must not decide which pages are given back: we know which they are. */
+static void restore_extent(struct gismo_store *s, const gismo_object *object) {
+    struct fmt_slot *shared = &s->slot[object->handle.slot], copy;
+    slot_read(shared, &copy);
+    if (LIKELY(copy.offset == object->handle.offset && slot_extent_bytes(&copy) == object->private_[1]))
+        return;
+    copy.buffers = 1;
+    copy.name_bytes = 0;
+    uint64_t shape;
+    memcpy(&shape, (const uint8_t *)&copy + offsetof(struct fmt_slot, buffers), 8);
+    prim_store64(&shared->offset, object->handle.offset);
+    prim_store64(&shared->length, object->private_[1]);
+    prim_store64(word_of(shared, offsetof(struct fmt_slot, buffers) / 8), shape);
+    prim_publish(s->software, shared, sizeof *shared);
+}
+
 static int abort_object(struct gismo_store *s, gismo_object *object) {
     int status = check_object(s, object);
     if (status)
         return status;
     object->private_[0] = 0;
     store_lock(s);
+    restore_extent(s, object);
     object_abort_locked(s, object->handle.slot);
     store_unlock(s);
     return GISMO_OK;
@@ -350,13 +372,11 @@ static int copy_in(struct gismo_store *s, gismo_object *object, const gismo_buff
         at += buffers[i].length;
     }
     if (UNLIKELY(s->software)) {
-        struct fmt_slot copy = s->slot[object->handle.slot];
-        uint64_t all = slot_extent_bytes(&copy);
         for (uint64_t b = 0, start = 0; b < count; start = aligned(start + buffers[b].length), b++) {
             prim_flush(1, to + start, 1);
             prim_flush(1, to + start + buffers[b].length - (buffers[b].length ? 1 : 0), FMT_LINE);
         }
-        prim_flush(1, to + at, all - at + 1);
+        prim_flush(1, to + at, object->private_[1] - at + 1);
     }
     return GISMO_OK;
 }
@@ -395,7 +415,10 @@ static int put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t coun
     struct host_process *p = &s->host.process[s->index];
     loc_count(&p->puts, 1);
     loc_count(&p->put_bytes, object.handle.length);
-    return object_publish(s, &object, FMT_SLOT_HAS_CRC, crc, false);
+    status = object_publish(s, &object, FMT_SLOT_HAS_CRC, crc, false);
+    if (UNLIKELY(status))
+        (void)abort_object(s, &object);
+    return status;
 }
 
 int gismo_put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t count, const gismo_create_options *o,

@@ -168,7 +168,8 @@ static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t p
             mark_owned(owned, first, pages, h.base / FMT_PAGE - data_page, h.bytes / FMT_PAGE);
         } else if ((word & 0xff) == FMT_CHUNK_LARGE) {
             for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
-                struct fmt_slot slot = s->slot[c * FMT_CHUNK_SLOTS + i];
+                struct fmt_slot slot;
+                slot_read(&s->slot[c * FMT_CHUNK_SLOTS + i], &slot);
                 if (FMT_STATE(slot.word) != GISMO_FREE && slot_extent_ok(s, &slot))
                     mark_owned(owned, first, pages, slot.offset / FMT_PAGE - data_page,
                                (slot_extent_bytes(&slot) + FMT_PAGE - 1) / FMT_PAGE);

@@ -5,15 +5,18 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "format.h"
 #include "gismo.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -378,8 +381,64 @@ static void test_cold(void) {
     shut(s);
 }
 
+/* ---- the medium is damaged meanwhile ------------------------------------------------------------------ */
+
+/* The record of a draft is spoilt before seal: neither believed nor sealed, and no pages of others are given back. */
+static void test_damaged_draft(uint32_t coherence, uint64_t size) {
+    enum { SIZE = 16 << 20 };
+    gismo_format_options o = {.size_bytes = SIZE, .force = 1, .coherence = coherence};
+    OK(gismo_format("damaged", &o, NULL, NULL, NULL));
+    int fd = open("damaged", O_RDWR | O_CLOEXEC);
+    uint8_t *medium = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(fd >= 0 && medium != MAP_FAILED, "map");
+    close(fd);
+    const struct fmt_superblock *sb = (const void *)medium;
+    gismo_store *s = open_as("damaged", "state-damaged", false);
+    uint8_t *payload = malloc(size);
+    memset(payload, 0x77, size);
+    gismo_handle other = put(s, payload, size, NULL);
+    for (int damage = 0; damage < 5; damage++) {
+        gismo_object draft;
+        OK(gismo_create(s, size, NULL, &draft));
+        memset(draft.data, 0x11, size);
+        struct fmt_slot *record = (struct fmt_slot *)(void *)(medium + sb->slots_offset) + draft.handle.slot;
+        switch (damage) {
+        case 0:
+            record->length = 1ull << 40;
+            break;
+        case 1:
+            record->offset = SIZE - FMT_LINE;
+            break;
+        case 2:
+            record->offset = other.offset;
+            break;
+        case 3:
+            record->buffers = GISMO_BUFFERS_MAX;
+            break;
+        default:
+            record->name_bytes = 255;
+            break;
+        }
+        CHECK(gismo_seal(s, &draft, damage & 1 ? GISMO_SEAL_CRC : 0) == GISMO_ECORRUPT, "damage %d", damage);
+        OK(gismo_abort(s, &draft));
+        gismo_handle next = put(s, payload, size, NULL), again = put(s, payload, size, NULL);
+        CHECK(next.offset != other.offset && again.offset != other.offset, "given out twice");
+        CHECK(can_get(s, &other), "the neighbour");
+        OK(gismo_delete(s, &next));
+        OK(gismo_delete(s, &again));
+        clean(s, 1);
+    }
+    free(payload);
+    munmap(medium, SIZE);
+    shut(s);
+}
+
 int main(void) {
     alarm(240);
+    for (uint32_t coherence = 0; coherence < 2; coherence++) {
+        test_damaged_draft(coherence, 300);
+        test_damaged_draft(coherence, 100000);
+    }
     test_threads();
     test_one_host_twice();
     test_two_hosts();
