@@ -341,6 +341,8 @@ int host_register(struct gismo_store *s) {
         }
         loc_store(&p->pins_epoch, epoch);
         pins_name(name, sizeof name, index, epoch);
+        /* Of a process that used an earlier `state` here, void since, and died: we hold the lock, so it is nobody's. */
+        unlinkat(s->state_dir_fd, name, 0);
         int fd = openat(s->state_dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, (mode_t)s->mode);
         if (fd < 0)
             return fail_errno(GISMO_EPERM, "cannot make %s/%s", s->state_path, name);

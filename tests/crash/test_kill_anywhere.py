@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from crash.conftest import Crash, Result
 
+FORMAT = "the killing of a format is tests/native/test_format.c"
 # Places that a script with a fixed interleaving cannot reach: (function, text of the line) to why.
 UNREACHED = {
     (
@@ -27,6 +28,11 @@ UNREACHED = {
     ): "a race: asked again, of a later object, meanwhile",
     ("chunk_claim_locked", "loc_store(&control->claim, (uint64_t)0);"): "the header is damaged: tests/fuzz",
     ("forget_old_wish", "prim_store64(&lane->pages_wanted, 0);"): "after a second of waiting: the cases are shorter",
+    ("format_opened", "GISMO_SITE(SHARED);"): FORMAT,
+    ("erase_superblock", "prim_store64(&at->magic, 0);"): FORMAT,
+    ("zero_and_flush", "GISMO_SITE(SHARED);"): FORMAT,
+    ("write_superblock", "prim_store64(&to[i], words[i]);"): FORMAT,
+    ("write_superblock", "prim_store64(&to[0], words[0]);"): FORMAT,
     ("unit_return_empty_arenas", "loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);"): "1,000 lost ballots in a row",
 }
 

@@ -5,6 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
 #include "format.h"
 #include "gismo.h"
 
@@ -31,17 +32,6 @@ const char *__tsan_default_suppressions(void) {
 #else
 #define FORKS_WORK 1
 #endif
-
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                            \
-            fprintf(stderr, __VA_ARGS__);                                                                              \
-            fprintf(stderr, " (last error: %s)\n", gismo_error_message());                                             \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-#define OK(call) CHECK((call) == GISMO_OK, "failed")
 
 static uint64_t now_ms(void) {
     struct timespec t;
