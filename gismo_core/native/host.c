@@ -71,6 +71,7 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
         bool useful = level == 0 || fmt_name_entries(level) <= slots * 8;
         t->name_owner[level] = useful ? place(base, &at, fmt_name_entries(level) * 4) : NULL;
     }
+    t->naming = place(base, &at, slots);
     t->bytes = at;
 }
 

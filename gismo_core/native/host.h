@@ -19,12 +19,14 @@
 #include <stdint.h>
 
 #define HOST_MAGIC 0x314554415453474Dull
-#define HOST_LAYOUT 1u
+#define HOST_LAYOUT 2u
 #define HOST_PROCESSES 1024u
 #define HOST_MASK_WORDS (HOST_PROCESSES / 64)
 
 enum host_process_state { HOST_PROCESS_FREE = 0, HOST_PROCESS_LIVE = 1, HOST_PROCESS_REAPING = 2 };
 enum host_intent { HOST_INTENT_NONE = 0, HOST_INTENT_PAGES = 1 };
+/* How far a named draft is on its way to being the sealed object of its name: P2. */
+enum host_naming { HOST_NAMING_NONE = 0, HOST_NAMING_SEALING = 1, HOST_NAMING_WON = 2 };
 enum host_unit_state { HOST_UNIT_NONE = 0, HOST_UNIT_OWNED = 1, HOST_UNIT_RETURNING = 2 };
 
 struct host_process {
@@ -119,6 +121,7 @@ struct host_tables {
     uint64_t *retire;              /* bitmap: has deleted or pending slots */
     uint64_t *outbound;            /* bitmap: has pending slots for another lane */
     uint32_t *name_owner[FMT_NAME_LEVELS];
+    uint8_t *naming;               /* chunks * 64: enum host_naming of a named draft */
     uint64_t words; /* of a chunk bitmap */
     uint64_t pages;
     uint64_t page_words;

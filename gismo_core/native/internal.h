@@ -236,6 +236,9 @@ static inline uint32_t chunk_group(const struct gismo_store *s, uint32_t chunk) 
 
 /* name.c */
 int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes);
+/* P2: makes this draft the one of its name that may be sealed, or GISMO_EEXIST. Takes no lock, waits for nobody. */
+int name_win(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes);
+int name_taken(const void *name, uint32_t bytes, const gismo_handle *by);
 void name_remove(struct gismo_store *s, uint32_t slot);
 int name_lookup(struct gismo_store *s, const void *name, uint32_t bytes, gismo_handle *out);
 void name_rebuild(struct gismo_store *s);

@@ -423,8 +423,82 @@ static void test_damaged_draft(uint32_t coherence, uint64_t size) {
     shut(s);
 }
 
+/* ---- one sealed object of each name ------------------------------------------------------------------- */
+
+enum { SEALERS = 4, CONTESTS = 2000 };
+static pthread_barrier_t ready;
+static gismo_store *contest_store[SEALERS];
+static int contest_status[SEALERS];
+static gismo_object contest_draft[SEALERS];
+
+static void *seals(void *argument) {
+    uintptr_t i = (uintptr_t)argument;
+    for (int round = 0; round < CONTESTS; round++) {
+        pthread_barrier_wait(&ready);
+        contest_status[i] = gismo_seal(contest_store[i], &contest_draft[i], 0);
+        pthread_barrier_wait(&ready);
+    }
+    return NULL;
+}
+
+/* All have a draft of the name and seal at the same moment: exactly one may. Two threads each of two processes. */
+static void test_one_name(void) {
+    fresh("name", 16 << 20);
+    gismo_store *a = open_as("name", "state-name", false), *b = open_as("name", "state-name", false);
+    pthread_barrier_init(&ready, NULL, SEALERS + 1);
+    pthread_t threads[SEALERS];
+    for (uintptr_t i = 0; i < SEALERS; i++) {
+        contest_store[i] = i % 2 ? a : b;
+        CHECK(pthread_create(&threads[i], NULL, seals, (void *)i) == 0, "thread");
+    }
+    for (int round = 0; round < CONTESTS; round++) {
+        gismo_create_options o = {.name = "wanted", .name_bytes = 6};
+        for (uint32_t i = 0; i < SEALERS; i++)
+            OK(gismo_create(contest_store[i], 64, &o, &contest_draft[i]));
+        pthread_barrier_wait(&ready);
+        pthread_barrier_wait(&ready);
+        uint32_t won = SEALERS;
+        for (uint32_t i = 0; i < SEALERS; i++) {
+            CHECK(contest_status[i] == GISMO_OK || contest_status[i] == GISMO_EEXIST, "seal: %d", contest_status[i]);
+            if (contest_status[i] != GISMO_OK) {
+                OK(gismo_abort(contest_store[i], &contest_draft[i]));
+                continue;
+            }
+            CHECK(won == SEALERS, "round %d: %u and %u are both called so", round, won, i);
+            won = i;
+        }
+        CHECK(won < SEALERS, "round %d: nobody got the name", round);
+        gismo_handle found;
+        OK(gismo_lookup(a, "wanted", 6, 0, &found));
+        CHECK(memcmp(&found, &contest_draft[won].handle, sizeof found) == 0, "the name is the winner's");
+        OK(gismo_delete(contest_store[won], &found));
+    }
+    for (uint32_t i = 0; i < SEALERS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&ready);
+    clean(a, 0);
+    shut(b);
+    shut(a);
+    /* Another host: whose seal begins when the first has returned is told. */
+    a = open_as("name", "state-name", false);
+    b = open_as("name", "state-other-name", false);
+    gismo_create_options o = {.name = "wanted", .name_bytes = 6};
+    gismo_object first, second;
+    OK(gismo_create(a, 64, &o, &first));
+    OK(gismo_create(b, 64, &o, &second));
+    OK(gismo_seal(b, &second, 0));
+    CHECK(gismo_seal(a, &first, 0) == GISMO_EEXIST, "another host's");
+    gismo_handle found;
+    OK(gismo_lookup(a, "wanted", 6, 0, &found));
+    CHECK(memcmp(&found, &second.handle, sizeof found) == 0, "the one that was sealed");
+    OK(gismo_abort(a, &first));
+    shut(b);
+    shut(a);
+}
+
 int main(void) {
     alarm(240);
+    test_one_name();
     for (uint32_t coherence = 0; coherence < 2; coherence++) {
         test_damaged_draft(coherence, 300);
         test_damaged_draft(coherence, 100000);
