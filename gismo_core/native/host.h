@@ -88,7 +88,7 @@ struct host_header {
     uint8_t store_uuid[16];
     uint64_t incarnation;
     uint64_t bytes;
-    uint64_t join_claim; /* who may change the lane's state */
+    uint64_t leave_claim; /* who may make the lane QUIET: held for that one store, by who leaves last */
     uint64_t leader;     /* claim of the elected process */
     uint64_t leader_beat;
     uint64_t reaping; /* how many entries are REAPING: a hint for every operation */

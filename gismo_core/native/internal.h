@@ -137,11 +137,13 @@ int medium_map(struct gismo_store *s);
 void medium_unmap(struct gismo_store *s);
 int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD lock on one byte of the medium */
 void medium_unlock(int fd, int64_t byte);
+int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes); /* the first of these that another has locked, or -1 */
 int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
 #define MEDIUM_LOCK_JOIN 0
 #define MEDIUM_LOCK_USE 1
+#define MEDIUM_LOCK_JOINER 16 /* + pid */
 
 /* agree.c: protocol R */
 enum agree_unit { AGREE_ARENA, AGREE_GROUP, AGREE_LANE };
@@ -153,6 +155,7 @@ uint64_t agree_peek(struct gismo_store *s, uint32_t reg); /* last accepted value
 static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0xff); } /* lane + 1 */
 
 /* lane.c: P9 */
+extern uint64_t lane_join_wait_ns;
 int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id);
 void lane_leave(struct gismo_store *s);
 static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {

@@ -95,6 +95,12 @@ int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns) {
     return GISMO_OK;
 }
 
+int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes) {
+    const int64_t base = (int64_t)1 << 60;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = base + byte, .l_len = bytes};
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? lock.l_start - base : -1;
+}
+
 void medium_unlock(int fd, int64_t byte) {
     struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = ((int64_t)1 << 60) + byte, .l_len = 1};
     fcntl(fd, F_OFD_SETLK, &lock);

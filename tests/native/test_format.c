@@ -5,28 +5,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "check.h"
 #include "format.h"
 #include "gismo.h"
-#include "sites.h"
+#include "sites_of.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#ifndef GISMO_SITES
-#error "a test of crash sites: build it with -DGISMO_SITES"
-#endif
-
-uint32_t gismo_sites_count(void);
-int gismo_sites_info(uint32_t index, const char **file, const char **function, uint32_t *line, uint32_t *kind,
-                     uint64_t *hits);
-void gismo_sites_arm(int32_t index, uint64_t nth, int signal_number);
 
 #define SMALL (1u << 20)
 #define LARGE (4u << 20)
@@ -121,40 +104,14 @@ static void prepare(const char *path, enum before before) {
     shut(s);
 }
 
-/* How often an unhurt format comes by each site, counted in a child. */
-static void count(const char *path, enum before before, uint64_t *hits, uint32_t sites) {
-    prepare(path, before);
-    pid_t child = fork();
-    CHECK(child >= 0, "fork");
-    if (child == 0) {
-        uint64_t *start = malloc(sites * sizeof *start), now;
-        const char *file, *function;
-        uint32_t line, kind;
-        for (uint32_t i = 0; i < sites; i++)
-            gismo_sites_info(i, &file, &function, &line, &kind, &start[i]);
-        OK(format(path, before, OF_NEW));
-        for (uint32_t i = 0; i < sites; i++) {
-            gismo_sites_info(i, &file, &function, &line, &kind, &now);
-            hits[i] = now - start[i];
-        }
-        _exit(0);
-    }
-    int status;
-    CHECK(waitpid(child, &status, 0) == child && status == 0, "the counting child");
-}
+static void format_anew(void *ctx) { OK(format("store", *(enum before *)ctx, OF_NEW)); }
 
 static enum found killed_at(const char *path, enum before before, uint32_t site, uint64_t nth) {
     prepare(path, before);
-    pid_t child = fork();
-    CHECK(child >= 0, "fork");
-    if (child == 0) {
-        gismo_sites_arm((int32_t)site, nth, SIGKILL);
-        (void)format(path, before, OF_NEW);
-        _exit(0);
-    }
     int status;
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
-          "site %u, hit %llu: not killed", site, (unsigned long long)nth);
+    run_armed(NULL, format_anew, &before, site, nth, SIGKILL, &status);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "site %u, hit %llu: not killed", site,
+          (unsigned long long)nth);
     enum found found = look(path, before);
     OK(format(path, before, OF_NEW)); /* and whatever is left, it can be formatted */
     CHECK(look(path, before) == NEW, "formatted again");
@@ -184,11 +141,10 @@ static void test_look_can_fail(const char *path) {
 int main(void) {
     alarm(240);
     uint32_t sites = gismo_sites_count(), seen[FOUND] = {0}, places = 0;
-    uint64_t *hits = mmap(NULL, sites * sizeof *hits, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(hits != MAP_FAILED, "mmap");
     test_look_can_fail("store");
     for (enum before before = NEW_FILE; before < BEFORE; before++) {
-        count("store", before, hits, sites);
+        prepare("store", before);
+        uint64_t *hits = count_hits(NULL, format_anew, &before);
         for (uint32_t site = 0; site < sites; site++) {
             if (hits[site] == 0)
                 continue;

@@ -5,29 +5,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "check.h"
 #include "gismo.h"
-#include "sites.h"
-
-#include <signal.h>
-#include <stdbool.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#ifndef GISMO_SITES
-#error "a test of crash sites: build it with -DGISMO_SITES"
-#endif
-
-uint32_t gismo_sites_count(void);
-int gismo_sites_info(uint32_t index, const char **file, const char **function, uint32_t *line, uint32_t *kind,
-                     uint64_t *hits);
-void gismo_sites_arm(int32_t index, uint64_t nth, int signal_number);
+#include "sites_of.h"
 
 struct answer {
-    int created, status;
-    gismo_handle handle;
+    int status;
 };
 static struct answer *answer;
 
@@ -45,13 +27,18 @@ static gismo_object draft_of(gismo_store *s) {
     return draft;
 }
 
-static void rival(uint32_t site, int signal_number) {
-    gismo_store *s = open_it();
-    gismo_object draft = draft_of(s);
-    gismo_sites_arm((int32_t)site, 1, signal_number);
-    answer->status = gismo_seal(s, &draft, 0);
-    answer->handle = draft.handle;
-    _exit(0);
+static gismo_store *rival_store;
+static gismo_object rival_draft;
+
+static void rival_begins(void *ctx) {
+    (void)ctx;
+    rival_store = open_it();
+    rival_draft = draft_of(rival_store);
+}
+
+static void rival_seals(void *ctx) {
+    (void)ctx;
+    answer->status = gismo_seal(rival_store, &rival_draft, 0);
 }
 
 static uint32_t sealed(gismo_store *s, gismo_handle *found) {
@@ -73,12 +60,8 @@ static bool contest(uint32_t site, int signal_number, uint32_t *lost) {
     gismo_store *s = open_it();
     gismo_object ours = draft_of(s);
     answer->status = 1;
-    pid_t child = fork();
-    CHECK(child >= 0, "fork");
-    if (child == 0)
-        rival(site, signal_number);
     int status;
-    CHECK(waitpid(child, &status, WUNTRACED) == child, "wait");
+    pid_t child = run_armed(rival_begins, rival_seals, NULL, site, 1, signal_number, &status);
     bool met = !WIFEXITED(status);
     if (WIFSTOPPED(status) || WIFSIGNALED(status)) {
         int first = gismo_seal(s, &ours, 0);
@@ -111,14 +94,10 @@ static bool contest(uint32_t site, int signal_number, uint32_t *lost) {
 
 int main(void) {
     alarm(120);
-    answer = mmap(NULL, sizeof *answer, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(answer != MAP_FAILED, "mmap");
+    answer = shared_memory(sizeof *answer);
     uint32_t met = 0, lost = 0;
     for (uint32_t site = 0; site < gismo_sites_count(); site++) {
-        const char *file, *function;
-        uint32_t line, kind;
-        uint64_t hits;
-        gismo_sites_info(site, &file, &function, &line, &kind, &hits);
+        const char *function = site_function(site);
         if (strcmp(function, "name_win") != 0 && strcmp(function, "object_publish") != 0)
             continue;
         met += contest(site, SIGSTOP, &lost);
