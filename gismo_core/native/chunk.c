@@ -193,6 +193,10 @@ int chunk_sweep_locked(struct gismo_store *s, int everywhere) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             if (c >= s->chunks || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
                 continue; /* another has it: it will see the request, or its death will */
+            if (UNLIKELY(!unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))) { /* returned just then */
+                chunk_unclaim_locked(s, c);
+                continue;
+            }
             bit_clear(s->host.retire, c);
             chunk_pending_locked(s, c);
             done += (int)__builtin_popcountll(chunk_retire_locked(s, c));
@@ -227,7 +231,7 @@ static int take_free_chunk(struct gismo_store *s, uint32_t *out) {
                 uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
                 /* A group that another process is only just leasing: leave its bits as that one sets them. */
                 if (c >= s->chunks || s->local[c].mine || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) ||
-                    !chunk_claim_locked(s, c))
+                    quota_draining(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
                     continue;
                 bit_clear(s->host.free_chunks, c);
                 if (s->local[c].cells == 0 && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
@@ -329,6 +333,28 @@ static void open_it(struct gismo_store *s, uint32_t chunk) {
     s->open_chunk[s->local[chunk].size_class] = chunk;
 }
 
+/* Is this chunk, or is any of its cells, where nothing new is to be put? */
+static bool is_draining(struct gismo_store *s, uint32_t chunk) {
+    const struct local_chunk *l = &s->local[chunk];
+    if (LIKELY(loc_load(&s->host.header->wish_until_ns) == 0))
+        return false;
+    if (quota_draining(s, AGREE_GROUP, chunk_group(s, chunk)))
+        return true;
+    if (l->size_class == FMT_CLASS_LARGE || l->cells == 0)
+        return false;
+    uint64_t first = l->base - s->sb.data_offset, last = first + (uint64_t)l->cells * l->cell_bytes - 1;
+    for (uint64_t a = first >> s->sb.arena_shift; a <= last >> s->sb.arena_shift; a++)
+        if (quota_draining(s, AGREE_ARENA, (uint32_t)a))
+            return true;
+    return false;
+}
+
+void chunk_close_draining_locked(struct gismo_store *s) {
+    for (uint32_t k = 0; k <= FMT_CLASSES; k++)
+        if (s->open_chunk[k] != NO_CHUNK && is_draining(s, s->open_chunk[k]))
+            close_open(s, k);
+}
+
 /* An open chunk in which nothing is left: kept for the next object only as long as there is no better use. */
 void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class) {
     uint32_t chunk = s->open_chunk[size_class];
@@ -351,7 +377,8 @@ static bool take_partial(struct gismo_store *s, uint32_t size_class, uint32_t *o
                 continue;
             struct local_chunk *l = &s->local[c];
             bit_clear(map, c);
-            if (l->cells && l->size_class == size_class && l->free && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
+            if (l->cells && l->size_class == size_class && l->free && !is_draining(s, c) &&
+                unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
                 *out = c;
                 return true;
             }
@@ -597,7 +624,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
         return GISMO_OK;
     }
     chunk_retire_locked(s, chunk);
-    if (!l->open && l->free && l->size_class < FMT_CLASS_LARGE) {
+    if (!l->open && l->free && l->size_class < FMT_CLASS_LARGE && !is_draining(s, chunk)) {
         /* Make the freed, cached cell the next one used, if our open chunk has none left. */
         uint32_t open = s->open_chunk[l->size_class];
         if (open == NO_CHUNK || (s->local[open].free == 0 && s->local[open].deleted == 0)) {
@@ -791,6 +818,8 @@ uint64_t chunk_free_slots(struct gismo_store *s) {
         uint64_t from = (uint64_t)g * s->sb.group_chunks,
                  to = from + s->sb.group_chunks < s->chunks ? from + s->sb.group_chunks : s->chunks;
         if (unit_is_mine(s, AGREE_GROUP, g)) {
+            if (quota_draining(s, AGREE_GROUP, g))
+                continue;
             for (uint64_t c = from; c < to; c++) {
                 if (bit_get(s->host.free_chunks, c))
                     total += FMT_CHUNK_SLOTS;

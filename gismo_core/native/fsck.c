@@ -218,6 +218,10 @@ static bool compare_masks(struct check *c, uint32_t chunk, struct mask_finding *
     if (s->local[chunk].mine || loc_load(&s->host.chunk[chunk].claim) != 0 || !chunk_claim_locked(s, chunk))
         return false;
     struct local_chunk *l = &s->local[chunk];
+    if (!unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk))) { /* returned just then */
+        chunk_unclaim_locked(s, chunk);
+        return false;
+    }
     chunk_masks_from_slots(s, chunk, &f->is_free, &f->is_deleted, &f->writing);
     f->free = l->free;
     f->deleted = l->deleted;

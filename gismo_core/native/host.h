@@ -76,7 +76,7 @@ struct host_unit {
     uint32_t state;
     uint32_t free_pages;   /* arenas: advisory, as is */
     uint32_t largest_run;  /* pages: no run in it is longer; UINT32_MAX = not known */
-    uint32_t pad;
+    uint32_t draining;     /* nothing new is put here (quota.c); heeded until header.wish_until_ns */
 };
 
 struct host_header {
@@ -99,7 +99,10 @@ struct host_header {
     uint64_t retire_hint; /* some bit of the retire or outbound bitmaps may be set */
     uint64_t name_table_slot[FMT_NAME_LEVELS]; /* slot + 1 of each level's table */
     uint64_t lowest_arena; /* hint: those below it have no free page */
-    uint8_t pad[4096 - 264];
+    uint64_t wish_until_ns; /* quota.c, CLOCK_MONOTONIC: another lane's wish is heeded until then; 0 = none */
+    uint64_t wish_pages, wish_groups;
+    uint64_t lease_stop; /* bits of enum agree_unit: no more of these for us meanwhile */
+    uint8_t pad[4096 - 296];
 };
 _Static_assert(sizeof(struct host_header) == 4096, "state header size");
 

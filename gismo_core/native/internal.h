@@ -167,12 +167,24 @@ void lane_heartbeat(struct gismo_store *s);
 /* unit.c: P7, leasing of arenas and slot groups */
 int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);
 int unit_lease_some(struct gismo_store *s, enum agree_unit kind, int from_top); /* GISMO_EFULL: none to be had */
-int unit_return_empty_arenas(struct gismo_store *s);
+int unit_return_empty(struct gismo_store *s);
+void unit_settle(struct gismo_store *s, enum agree_unit kind, uint32_t index, uint64_t dead_claim);
 bool unit_leasable(struct gismo_store *s, enum agree_unit kind, uint32_t index, const uint64_t *leased);
 bool unit_is_mine(struct gismo_store *s, enum agree_unit kind, uint32_t index);
 void unit_leased_map(struct gismo_store *s, enum agree_unit kind, uint64_t *map); /* OR of all lanes' maps */
 void unit_publish_maps(struct gismo_store *s);
 static inline uint64_t arena_pages(const struct gismo_store *s) { return 1ull << (s->sb.arena_shift - FMT_PAGE_SHIFT); }
+
+/* quota.c: fair shares of arenas and slot groups while another lane wishes for room. */
+bool quota_tick(struct gismo_store *s); /* by the elected process; true: somebody wishes now */
+bool quota_draining_(struct gismo_store *s, enum agree_unit kind, uint32_t index);
+bool quota_reached_(struct gismo_store *s, enum agree_unit kind);
+static inline bool quota_draining(struct gismo_store *s, enum agree_unit kind, uint32_t index) {
+    return UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0) && quota_draining_(s, kind, index);
+}
+static inline bool quota_reached(struct gismo_store *s, enum agree_unit kind) {
+    return UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0) && quota_reached_(s, kind);
+}
 
 /*
  * page.c: P6. Runs of pages of the data area, by page number. The bits of an arena are changed only under its claim.
@@ -203,6 +215,7 @@ void chunk_mark(struct gismo_store *s, uint32_t chunk); /* in our bitmap: should
 void chunk_unmark(struct gismo_store *s, uint32_t chunk); /* unless we claim it */
 void chunk_restore_requests(struct gismo_store *s,
                             uint32_t chunk); /* whose pending bit a dead process cleared too early */
+void chunk_close_draining_locked(struct gismo_store *s); /* open chunks that lie where nothing new is to be put */
 void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class);
 int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */

@@ -276,7 +276,7 @@ void lane_leave(struct gismo_store *s) {
     for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
         others |= lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE;
     if (others && is_last(s)) /* room that nobody here will use; alone, it would only have to be leased again */
-        (void)unit_return_empty_arenas(s);
+        (void)unit_return_empty(s);
     /* Held for one store: who joins waits for it (activate). */
     if (!host_claim(s, &s->host.header->leave_claim))
         return; /* another is at it, and will see that we are gone or still here; the lane stays ACTIVE at worst */

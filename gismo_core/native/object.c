@@ -223,9 +223,16 @@ static int make_room(struct gismo_store *s) {
 
 static void wish(struct gismo_store *s, uint64_t pages) {
     struct fmt_lane *lane = &s->lanes[s->lane];
-    if (prim_load64(&lane->pages_wanted) == pages)
+    uint64_t groups = 0;
+    if (pages) {
+        store_lock(s);
+        groups = chunk_free_slots(s) == 0;
+        store_unlock(s);
+    }
+    if (prim_load64(&lane->pages_wanted) == pages && prim_load64(&lane->groups_wanted) == groups)
         return;
     prim_store64(&lane->pages_wanted, pages);
+    prim_store64(&lane->groups_wanted, groups);
     prim_store64(&lane->wishes, prim_load64(&lane->wishes) + 1);
     prim_publish(s->software, &lane->pages_wanted, FMT_LINE);
 }

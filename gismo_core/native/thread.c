@@ -53,17 +53,6 @@ static bool others_active(struct gismo_store *s) {
     return false;
 }
 
-static bool somebody_wishes(struct gismo_store *s) {
-    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++) {
-        if (lane == s->lane)
-            continue;
-        prim_refresh(s->software, &s->lanes[lane].pages_wanted, 8);
-        if (prim_load64(&s->lanes[lane].pages_wanted) && FMT_STATE(lane_state_word(s, lane)) == GISMO_LANE_ACTIVE)
-            return true;
-    }
-    return false;
-}
-
 /* What this process does for itself: requests for the chunks that it claims. Caller holds the lock. */
 static int own_work(struct gismo_store *s) {
     int done = 0;
@@ -77,6 +66,8 @@ static int own_work(struct gismo_store *s) {
             chunk_settle_locked(s, c);
         }
     }
+    if (UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0))
+        chunk_close_draining_locked(s);
     uint64_t now = operations(s);
     if (now == s->idle_operations)
         for (uint32_t k = 0; k <= FMT_CLASSES; k++)
@@ -115,9 +106,9 @@ int thread_tick(struct gismo_store *s, int leader) {
             if (left)
                 loc_store(&s->host.header->retire_hint, (uint64_t)1);
         }
-        if (somebody_wishes(s)) {
+        if (quota_tick(s)) {
             chunk_sweep_locked(s, 1);
-            done += unit_return_empty_arenas(s);
+            done += unit_return_empty(s);
         }
         unit_publish_maps(s);
         forget_old_wish(s, &s->wishes_seen, &s->wishes_since_ns);
