@@ -575,6 +575,11 @@ static void note_empty(struct gismo_store *s, uint32_t size_class) {
         chunk_close_if_empty_locked(s, closing - 1u);
 }
 
+static void chunk_settle_unless_open(struct gismo_store *s, uint32_t chunk) {
+    if (!s->local[chunk].open)
+        chunk_settle_locked(s, chunk);
+}
+
 /* Caller: the slot's group is ours. */
 int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generation) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
@@ -605,13 +610,11 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
         }
     }
     if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
-        if (!l->open)
-            chunk_settle_locked(s, chunk);
+        chunk_settle_unless_open(s, chunk);
         return asked ? GISMO_OK : GISMO_EGONE;
     }
     if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
-        if (!l->open)
-            chunk_settle_locked(s, chunk);
+        chunk_settle_unless_open(s, chunk);
         return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
     }
     prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
@@ -633,8 +636,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
             return GISMO_OK;
         }
     }
-    if (!l->open)
-        chunk_settle_locked(s, chunk);
+    chunk_settle_unless_open(s, chunk);
     return GISMO_OK;
 }
 

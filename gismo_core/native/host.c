@@ -359,7 +359,7 @@ int host_register(struct gismo_store *s) {
         }
         (void)madvise(counts, s->pins_bytes, MADV_DONTDUMP);
         s->pin_counts = counts;
-        s->claimed = (uint64_t *)(void *)((uint8_t *)counts + (s->slots * 4 + 7) / 8 * 8);
+        s->claimed = host_marks(counts, s->slots);
         s->index = index;
         s->epoch = epoch;
         s->claim = host_claim_word(index, epoch);

@@ -146,6 +146,11 @@ void host_layout(const struct fmt_superblock *sb, void *base, struct host_tables
 
 struct gismo_store;
 
+/* Behind the counts of a pins file: the bitmap of chunks that the process has marked. */
+static inline uint64_t *host_marks(void *counts, uint64_t slots) {
+    return (uint64_t *)(void *)((uint8_t *)counts + (slots * 4 + 7) / 8 * 8);
+}
+
 /* Finds or makes the directory of this store; fills state_path. Names and modes as FORMAT.md says. */
 int host_open_directory(struct gismo_store *s, const char *wanted);
 /* Maps `state` if it is there and of this boot; GISMO_ENOTFOUND if it has to be made. */

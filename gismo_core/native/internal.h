@@ -102,7 +102,7 @@ struct gismo_store {
     int inotify_fd;
     int64_t mode; /* permission bits of state files */
     struct gismo_store *next_open; /* list for fork handlers */
-    void *fork_spare;              /* registration prepared for the child */
+    struct runner *runner;         /* of the thread, while there is one */
 };
 
 /* error.c: every failure goes through here, so that each has a message that says what to do. */

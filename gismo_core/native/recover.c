@@ -43,7 +43,7 @@ static int dead_marks(struct gismo_store *s, uint32_t index, uint64_t epoch, voi
     if (p == MAP_FAILED)
         return -1;
     *mapping = p;
-    *marks = (uint64_t *)(void *)((uint8_t *)p + (s->slots * 4 + 7) / 8 * 8);
+    *marks = host_marks(p, s->slots);
     return 1;
 }
 

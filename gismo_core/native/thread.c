@@ -250,17 +250,15 @@ static void *run(void *argument) {
     return NULL;
 }
 
-static struct runner *runner_of(struct gismo_store *s);
-static void set_runner(struct gismo_store *s, struct runner *r) { s->fork_spare = r; }
-static struct runner *runner_of(struct gismo_store *s) { return s->fork_spare; }
-
 int thread_start(struct gismo_store *s) {
     int none = THREAD_NONE;
     if (!atomic_compare_exchange_strong(&s->thread_state, &none, THREAD_RUNS))
         return GISMO_OK;
     struct runner *r = calloc(1, sizeof *r);
-    if (r == NULL)
+    if (r == NULL) {
+        s->thread_state = THREAD_NONE;
         return fail(GISMO_ESYS, "out of memory");
+    }
     r->s = s;
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     sigset_t all, before;
@@ -270,11 +268,14 @@ int thread_start(struct gismo_store *s) {
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (error) {
         free(r);
+        if (s->wake_fd >= 0)
+            close(s->wake_fd);
+        s->wake_fd = -1;
         s->thread_state = THREAD_NONE;
         errno = error;
         return fail_errno(GISMO_ESYS, "cannot start the background thread");
     }
-    set_runner(s, r);
+    s->runner = r;
     return GISMO_OK;
 }
 
@@ -295,7 +296,7 @@ void thread_stop(struct gismo_store *s) {
     int runs = THREAD_RUNS;
     if (!atomic_compare_exchange_strong(&s->thread_state, &runs, THREAD_STOPPING))
         return;
-    struct runner *r = runner_of(s);
+    struct runner *r = s->runner;
     thread_kick_process(s, s->index);
     uint64_t one = 1;
     if (s->wake_fd >= 0 && write(s->wake_fd, &one, sizeof one) < 0)
@@ -305,7 +306,7 @@ void thread_stop(struct gismo_store *s) {
         close(s->wake_fd);
         s->wake_fd = -1;
         free(r);
-        set_runner(s, NULL);
+        s->runner = NULL;
     }
     uint64_t mine = s->claim; /* let another be elected at once */
     (void)loc_cas(&s->host.header->leader, &mine, (uint64_t)0);
@@ -434,7 +435,7 @@ static void fork_child(void) {
         if (s->wake_fd >= 0)
             close(s->wake_fd);
         s->wake_fd = -1;
-        set_runner(s, NULL); /* its memory is the parent thread's, gone with it */
+        s->runner = NULL; /* its memory is the parent thread's, gone with it */
         s->thread_state = THREAD_NONE; /* the next operation starts one */
         s->lock = 0;
         s->lock_owner = 0;

@@ -42,8 +42,9 @@ def name_of(store_uuid: object) -> str:
 
 def find_or_make(session: Session) -> Any:
     """The handle of the cluster's keeper."""
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    import ray
 
     name = name_of(session.store.info.store_uuid)
     with contextlib.suppress(ValueError):
@@ -117,7 +118,6 @@ class Keeper:
 
     def __init__(self) -> None:
         import ray
-
         from gismo_core.ray import session
 
         self._ray = ray
