@@ -348,6 +348,23 @@ class StoreConformance:
             pass
         store.put(b"", name="never")
 
+    def test_one_of_several_drafts_gets_the_name(self, store: Store) -> None:
+        drafts = [store.create(8, name="wanted", tag=tag) for tag in range(3)]
+        first = drafts[1].seal()
+        with pytest.raises(NameTaken):
+            drafts[0].seal()
+        kept = memoryview(drafts[2].buffer)
+        with pytest.raises(NameTaken):
+            drafts[2].seal()
+        with pytest.raises(StoreClosed):  # it can still be written to through `kept`
+            drafts[2].seal()
+        del kept
+        assert store.lookup("wanted") == first
+        store.delete(first)
+        second = drafts[0].seal()
+        assert store.lookup("wanted") == second
+        assert store.get(second).tag == 0
+
     def test_lookup_waits_for_a_name(self, store: Store) -> None:
         def put_later() -> None:
             time.sleep(0.15)

@@ -276,6 +276,9 @@ class Draft:
         """Publish it: from now on every host can get it and nobody may change it. Returns the handle.
 
         crc: compute a CRC32C of the payload now (about 0.1 s per GiB), for View.verify and fsck --verify.
+
+        Errors: NameTaken if another object got the name since create. The draft then stays: abort it, or seal it when
+        that one is gone (where an array over the buffer still lives, it is aborted at once).
         """
         native = self._store
         if self._epoch != native.epoch:
@@ -287,7 +290,11 @@ class Draft:
         else:
             status = native.seal(native.pointer, draft, 0)
         if status:
-            raise native.library.error(status)
+            if exporter is not None:  # somebody can still write there, and we cannot take it back: as abort does
+                self._epoch = _ENDED
+                self._end = "aborted"
+                exporter.end.abort = True
+            raise native.library.error(status, exists=errors.NameTaken)
         self._epoch = _ENDED
         self._end = "sealed"
         (raw,) = first_48(draft)

@@ -46,6 +46,7 @@ bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *
     prim_refresh(s->software, h, sizeof *h);
     uint64_t word = prim_load64(&h->word);
     memcpy(out, h, sizeof *out);
+    __asm__ volatile("" : "+m"(*out) : : "memory"); /* as in slot_read */
     out->word = word;
     uint32_t kind = word & 0xff, size_class = word >> 8 & 0xff, cells = word >> 16 & 0xff;
     uint32_t cell_bytes = (uint32_t)(word >> 32);
@@ -192,6 +193,10 @@ int chunk_sweep_locked(struct gismo_store *s, int everywhere) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             if (c >= s->chunks || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
                 continue; /* another has it: it will see the request, or its death will */
+            if (UNLIKELY(!unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))) { /* returned just then */
+                chunk_unclaim_locked(s, c);
+                continue;
+            }
             bit_clear(s->host.retire, c);
             chunk_pending_locked(s, c);
             done += (int)__builtin_popcountll(chunk_retire_locked(s, c));
@@ -226,7 +231,7 @@ static int take_free_chunk(struct gismo_store *s, uint32_t *out) {
                 uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
                 /* A group that another process is only just leasing: leave its bits as that one sets them. */
                 if (c >= s->chunks || s->local[c].mine || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) ||
-                    !chunk_claim_locked(s, c))
+                    quota_draining(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
                     continue;
                 bit_clear(s->host.free_chunks, c);
                 if (s->local[c].cells == 0 && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
@@ -328,6 +333,28 @@ static void open_it(struct gismo_store *s, uint32_t chunk) {
     s->open_chunk[s->local[chunk].size_class] = chunk;
 }
 
+/* Is this chunk, or is any of its cells, where nothing new is to be put? */
+static bool is_draining(struct gismo_store *s, uint32_t chunk) {
+    const struct local_chunk *l = &s->local[chunk];
+    if (LIKELY(loc_load(&s->host.header->wish_until_ns) == 0))
+        return false;
+    if (quota_draining(s, AGREE_GROUP, chunk_group(s, chunk)))
+        return true;
+    if (l->size_class == FMT_CLASS_LARGE || l->cells == 0)
+        return false;
+    uint64_t first = l->base - s->sb.data_offset, last = first + (uint64_t)l->cells * l->cell_bytes - 1;
+    for (uint64_t a = first >> s->sb.arena_shift; a <= last >> s->sb.arena_shift; a++)
+        if (quota_draining(s, AGREE_ARENA, (uint32_t)a))
+            return true;
+    return false;
+}
+
+void chunk_close_draining_locked(struct gismo_store *s) {
+    for (uint32_t k = 0; k <= FMT_CLASSES; k++)
+        if (s->open_chunk[k] != NO_CHUNK && is_draining(s, s->open_chunk[k]))
+            close_open(s, k);
+}
+
 /* An open chunk in which nothing is left: kept for the next object only as long as there is no better use. */
 void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class) {
     uint32_t chunk = s->open_chunk[size_class];
@@ -350,7 +377,8 @@ static bool take_partial(struct gismo_store *s, uint32_t size_class, uint32_t *o
                 continue;
             struct local_chunk *l = &s->local[c];
             bit_clear(map, c);
-            if (l->cells && l->size_class == size_class && l->free && unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
+            if (l->cells && l->size_class == size_class && l->free && !is_draining(s, c) &&
+                unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
                 *out = c;
                 return true;
             }
@@ -459,7 +487,8 @@ static uint64_t pinned_elsewhere(struct gismo_store *s, uint32_t chunk, uint64_t
 /* P5.5 for one slot. False: its pages' arena is busy, later. */
 static bool retire_slot(struct gismo_store *s, uint32_t slot, bool large) {
     struct fmt_slot *record = &s->slot[slot];
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     uint64_t first = 0, pages = 0;
     if (copy.name_entry)
         name_remove(s, slot);
@@ -546,6 +575,11 @@ static void note_empty(struct gismo_store *s, uint32_t size_class) {
         chunk_close_if_empty_locked(s, closing - 1u);
 }
 
+static void chunk_settle_unless_open(struct gismo_store *s, uint32_t chunk) {
+    if (!s->local[chunk].open)
+        chunk_settle_locked(s, chunk);
+}
+
 /* Caller: the slot's group is ours. */
 int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generation) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
@@ -576,13 +610,11 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
         }
     }
     if (prim_load64(word) != FMT_WORD(generation, GISMO_SEALED)) {
-        if (!l->open)
-            chunk_settle_locked(s, chunk);
+        chunk_settle_unless_open(s, chunk);
         return asked ? GISMO_OK : GISMO_EGONE;
     }
     if (UNLIKELY(slot % FMT_CHUNK_SLOTS >= l->cells)) { /* sealed where there is no cell */
-        if (!l->open)
-            chunk_settle_locked(s, chunk);
+        chunk_settle_unless_open(s, chunk);
         return fail(GISMO_ECORRUPT, "the header of chunk %u is damaged: run `gismo fsck`", chunk);
     }
     prim_store64(word, FMT_WORD(generation, GISMO_DELETED));
@@ -595,7 +627,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
         return GISMO_OK;
     }
     chunk_retire_locked(s, chunk);
-    if (!l->open && l->free && l->size_class < FMT_CLASS_LARGE) {
+    if (!l->open && l->free && l->size_class < FMT_CLASS_LARGE && !is_draining(s, chunk)) {
         /* Make the freed, cached cell the next one used, if our open chunk has none left. */
         uint32_t open = s->open_chunk[l->size_class];
         if (open == NO_CHUNK || (s->local[open].free == 0 && s->local[open].deleted == 0)) {
@@ -604,8 +636,7 @@ int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generatio
             return GISMO_OK;
         }
     }
-    if (!l->open)
-        chunk_settle_locked(s, chunk);
+    chunk_settle_unless_open(s, chunk);
     return GISMO_OK;
 }
 
@@ -661,7 +692,8 @@ void chunk_restore_requests(struct gismo_store *s, uint32_t chunk) {
 /* WRITING of a dead process: nobody could ever pin it, so DELETED, and retired as every other. */
 static void writing_to_deleted(struct gismo_store *s, uint32_t slot) {
     struct fmt_slot *record = &s->slot[slot];
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     if (s->software && slot_extent_ok(s, &copy)) /* what it left in this host's caches must not be written back later */
         prim_flush(1, s->base + copy.offset, slot_extent_bytes(&copy));
     prim_store64(&record->word, FMT_WORD(FMT_GENERATION(copy.word), GISMO_DELETED));
@@ -688,6 +720,8 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
     l->writing = 0;
     l->retry_unix_ns = 0;
     chunk_masks_from_slots(s, chunk, &l->free, &l->deleted, &writing);
+    l->free &= cells_mask(l->cells); /* that read the header a second time */
+    l->deleted &= cells_mask(l->cells);
     l->mine = 1;
     /* What the dead one stored but did not flush is seen here, in this host's cache, and nowhere else yet. */
     prim_flush(s->software, &s->slot[chunk * FMT_CHUNK_SLOTS], FMT_CHUNK_SLOTS * sizeof(struct fmt_slot));
@@ -747,7 +781,8 @@ int chunk_rebuild(struct gismo_store *s) {
                 page_mark(s, (h.base - s->sb.data_offset) / FMT_PAGE, h.bytes / FMT_PAGE);
             } else {
                 for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
-                    struct fmt_slot slot = s->slot[c * FMT_CHUNK_SLOTS + i];
+                    struct fmt_slot slot;
+                    slot_read(&s->slot[c * FMT_CHUNK_SLOTS + i], &slot);
                     uint64_t bytes = slot_extent_bytes(&slot);
                     if (FMT_STATE(slot.word) != GISMO_FREE && slot_extent_ok(s, &slot))
                         page_mark(s, (slot.offset - s->sb.data_offset) / FMT_PAGE,
@@ -785,6 +820,8 @@ uint64_t chunk_free_slots(struct gismo_store *s) {
         uint64_t from = (uint64_t)g * s->sb.group_chunks,
                  to = from + s->sb.group_chunks < s->chunks ? from + s->sb.group_chunks : s->chunks;
         if (unit_is_mine(s, AGREE_GROUP, g)) {
+            if (quota_draining(s, AGREE_GROUP, g))
+                continue;
             for (uint64_t c = from; c < to; c++) {
                 if (bit_get(s->host.free_chunks, c))
                     total += FMT_CHUNK_SLOTS;

@@ -99,7 +99,8 @@ struct fmt_lane {
     /* line 2: wishes */
     uint64_t pages_wanted;
     uint64_t wishes;
-    uint64_t pad2[6];
+    uint64_t groups_wanted; /* slot groups */
+    uint64_t pad2[5];
     /* line 3: litmus verdict, reserved */
     uint64_t litmus[8];
     /* lines 4 and 5: arenas believed owned; line 6: slot groups */

@@ -109,7 +109,8 @@ static void check_slot(struct check *c, const struct fmt_chunk *header, uint32_t
     struct gismo_store *s = c->s;
     struct fmt_slot *record = &s->slot[slot];
     uint64_t word = prim_load64(&record->word);
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     uint32_t state = FMT_STATE(word), i = slot % FMT_CHUNK_SLOTS;
     if (prim_load64(&record->word) != word || state == GISMO_FREE)
         return; /* changing: somebody is at work, or nothing is there */
@@ -217,6 +218,10 @@ static bool compare_masks(struct check *c, uint32_t chunk, struct mask_finding *
     if (s->local[chunk].mine || loc_load(&s->host.chunk[chunk].claim) != 0 || !chunk_claim_locked(s, chunk))
         return false;
     struct local_chunk *l = &s->local[chunk];
+    if (!unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk))) { /* returned just then */
+        chunk_unclaim_locked(s, chunk);
+        return false;
+    }
     chunk_masks_from_slots(s, chunk, &f->is_free, &f->is_deleted, &f->writing);
     f->free = l->free;
     f->deleted = l->deleted;

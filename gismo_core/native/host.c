@@ -71,6 +71,7 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
         bool useful = level == 0 || fmt_name_entries(level) <= slots * 8;
         t->name_owner[level] = useful ? place(base, &at, fmt_name_entries(level) * 4) : NULL;
     }
+    t->naming = place(base, &at, slots);
     t->bytes = at;
 }
 
@@ -341,6 +342,8 @@ int host_register(struct gismo_store *s) {
         }
         loc_store(&p->pins_epoch, epoch);
         pins_name(name, sizeof name, index, epoch);
+        /* Of a process that used an earlier `state` here, void since, and died: we hold the lock, so it is nobody's. */
+        unlinkat(s->state_dir_fd, name, 0);
         int fd = openat(s->state_dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, (mode_t)s->mode);
         if (fd < 0)
             return fail_errno(GISMO_EPERM, "cannot make %s/%s", s->state_path, name);
@@ -356,7 +359,7 @@ int host_register(struct gismo_store *s) {
         }
         (void)madvise(counts, s->pins_bytes, MADV_DONTDUMP);
         s->pin_counts = counts;
-        s->claimed = (uint64_t *)(void *)((uint8_t *)counts + (s->slots * 4 + 7) / 8 * 8);
+        s->claimed = host_marks(counts, s->slots);
         s->index = index;
         s->epoch = epoch;
         s->claim = host_claim_word(index, epoch);

@@ -19,12 +19,14 @@
 #include <stdint.h>
 
 #define HOST_MAGIC 0x314554415453474Dull
-#define HOST_LAYOUT 1u
+#define HOST_LAYOUT 2u
 #define HOST_PROCESSES 1024u
 #define HOST_MASK_WORDS (HOST_PROCESSES / 64)
 
 enum host_process_state { HOST_PROCESS_FREE = 0, HOST_PROCESS_LIVE = 1, HOST_PROCESS_REAPING = 2 };
 enum host_intent { HOST_INTENT_NONE = 0, HOST_INTENT_PAGES = 1 };
+/* How far a named draft is on its way to being the sealed object of its name: P2. */
+enum host_naming { HOST_NAMING_NONE = 0, HOST_NAMING_SEALING = 1, HOST_NAMING_WON = 2 };
 enum host_unit_state { HOST_UNIT_NONE = 0, HOST_UNIT_OWNED = 1, HOST_UNIT_RETURNING = 2 };
 
 struct host_process {
@@ -74,7 +76,7 @@ struct host_unit {
     uint32_t state;
     uint32_t free_pages;   /* arenas: advisory, as is */
     uint32_t largest_run;  /* pages: no run in it is longer; UINT32_MAX = not known */
-    uint32_t pad;
+    uint32_t draining;     /* nothing new is put here (quota.c); heeded until header.wish_until_ns */
 };
 
 struct host_header {
@@ -86,7 +88,7 @@ struct host_header {
     uint8_t store_uuid[16];
     uint64_t incarnation;
     uint64_t bytes;
-    uint64_t join_claim; /* who may change the lane's state */
+    uint64_t leave_claim; /* who may make the lane QUIET: held for that one store, by who leaves last */
     uint64_t leader;     /* claim of the elected process */
     uint64_t leader_beat;
     uint64_t reaping; /* how many entries are REAPING: a hint for every operation */
@@ -97,7 +99,10 @@ struct host_header {
     uint64_t retire_hint; /* some bit of the retire or outbound bitmaps may be set */
     uint64_t name_table_slot[FMT_NAME_LEVELS]; /* slot + 1 of each level's table */
     uint64_t lowest_arena; /* hint: those below it have no free page */
-    uint8_t pad[4096 - 264];
+    uint64_t wish_until_ns; /* quota.c, CLOCK_MONOTONIC: another lane's wish is heeded until then; 0 = none */
+    uint64_t wish_pages, wish_groups;
+    uint64_t lease_stop; /* bits of enum agree_unit: no more of these for us meanwhile */
+    uint8_t pad[4096 - 296];
 };
 _Static_assert(sizeof(struct host_header) == 4096, "state header size");
 
@@ -119,6 +124,7 @@ struct host_tables {
     uint64_t *retire;              /* bitmap: has deleted or pending slots */
     uint64_t *outbound;            /* bitmap: has pending slots for another lane */
     uint32_t *name_owner[FMT_NAME_LEVELS];
+    uint8_t *naming;               /* chunks * 64: enum host_naming of a named draft */
     uint64_t words; /* of a chunk bitmap */
     uint64_t pages;
     uint64_t page_words;
@@ -139,6 +145,11 @@ void host_layout(const struct fmt_superblock *sb, void *base, struct host_tables
     (GISMO_SITE(LOCAL), __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
 
 struct gismo_store;
+
+/* Behind the counts of a pins file: the bitmap of chunks that the process has marked. */
+static inline uint64_t *host_marks(void *counts, uint64_t slots) {
+    return (uint64_t *)(void *)((uint8_t *)counts + (slots * 4 + 7) / 8 * 8);
+}
 
 /* Finds or makes the directory of this store; fills state_path. Names and modes as FORMAT.md says. */
 int host_open_directory(struct gismo_store *s, const char *wanted);

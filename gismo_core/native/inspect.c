@@ -55,7 +55,8 @@ static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_inf
         uint64_t word = prim_load64(&record->word);
         if (FMT_STATE(word) == GISMO_FREE || FMT_STATE(word) > GISMO_DELETED)
             continue;
-        struct fmt_slot copy = *record;
+        struct fmt_slot copy;
+        slot_read(record, &copy);
         struct fmt_chunk header;
         if (prim_load64(&record->word) != word || (copy.flags & FMT_SLOT_INTERNAL) || !slot_extent_ok(s, &copy) ||
             !chunk_header_read(s, chunk, &header))
@@ -193,7 +194,8 @@ static int free_by_scan(struct gismo_store *s, gismo_stats *out) {
         if ((h.word & 0xff) == FMT_CHUNK_SMALL)
             cover(s, covered, h.base, h.bytes);
         for (uint32_t i = 0, cells = h.word >> 16 & 0xff; i < cells; i++) {
-            struct fmt_slot copy = s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
+            struct fmt_slot copy;
+            slot_read(&s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i], &copy);
             if (FMT_STATE(copy.word) == GISMO_FREE)
                 out->free_objects++;
             else if ((h.word & 0xff) == FMT_CHUNK_LARGE && slot_extent_ok(s, &copy))
@@ -224,7 +226,8 @@ static int stats(struct gismo_store *s, gismo_stats *out) {
             uint32_t state = FMT_STATE(prim_load64(&record->word));
             if (state == GISMO_FREE)
                 continue;
-            struct fmt_slot copy = *record;
+            struct fmt_slot copy;
+            slot_read(record, &copy);
             if (!slot_extent_ok(s, &copy))
                 continue;
             out->used_bytes += occupied(&header, &copy);
@@ -303,7 +306,8 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
             !chunk_header_read(s, c, &header))
             continue;
         for (uint32_t i = 0, cells = header.word >> 16 & 0xff; i < cells; i++) {
-            struct fmt_slot copy = s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
+            struct fmt_slot copy;
+            slot_read(&s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i], &copy);
             if (FMT_STATE(copy.word) == GISMO_FREE || !slot_extent_ok(s, &copy))
                 continue;
             out->used_bytes += occupied(&header, &copy);

@@ -102,7 +102,7 @@ struct gismo_store {
     int inotify_fd;
     int64_t mode; /* permission bits of state files */
     struct gismo_store *next_open; /* list for fork handlers */
-    void *fork_spare;              /* registration prepared for the child */
+    struct runner *runner;         /* of the thread, while there is one */
 };
 
 /* error.c: every failure goes through here, so that each has a message that says what to do. */
@@ -137,11 +137,13 @@ int medium_map(struct gismo_store *s);
 void medium_unmap(struct gismo_store *s);
 int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD lock on one byte of the medium */
 void medium_unlock(int fd, int64_t byte);
+int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes); /* the first of these that another has locked, or -1 */
 int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
 #define MEDIUM_LOCK_JOIN 0
 #define MEDIUM_LOCK_USE 1
+#define MEDIUM_LOCK_JOINER 16 /* + pid */
 
 /* agree.c: protocol R */
 enum agree_unit { AGREE_ARENA, AGREE_GROUP, AGREE_LANE };
@@ -153,6 +155,7 @@ uint64_t agree_peek(struct gismo_store *s, uint32_t reg); /* last accepted value
 static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0xff); } /* lane + 1 */
 
 /* lane.c: P9 */
+extern uint64_t lane_join_wait_ns;
 int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id);
 void lane_leave(struct gismo_store *s);
 static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
@@ -164,12 +167,24 @@ void lane_heartbeat(struct gismo_store *s);
 /* unit.c: P7, leasing of arenas and slot groups */
 int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);
 int unit_lease_some(struct gismo_store *s, enum agree_unit kind, int from_top); /* GISMO_EFULL: none to be had */
-int unit_return_empty_arenas(struct gismo_store *s);
+int unit_return_empty(struct gismo_store *s);
+void unit_settle(struct gismo_store *s, enum agree_unit kind, uint32_t index, uint64_t dead_claim);
 bool unit_leasable(struct gismo_store *s, enum agree_unit kind, uint32_t index, const uint64_t *leased);
 bool unit_is_mine(struct gismo_store *s, enum agree_unit kind, uint32_t index);
 void unit_leased_map(struct gismo_store *s, enum agree_unit kind, uint64_t *map); /* OR of all lanes' maps */
 void unit_publish_maps(struct gismo_store *s);
 static inline uint64_t arena_pages(const struct gismo_store *s) { return 1ull << (s->sb.arena_shift - FMT_PAGE_SHIFT); }
+
+/* quota.c: fair shares of arenas and slot groups while another lane wishes for room. */
+bool quota_tick(struct gismo_store *s); /* by the elected process; true: somebody wishes now */
+bool quota_draining_(struct gismo_store *s, enum agree_unit kind, uint32_t index);
+bool quota_reached_(struct gismo_store *s, enum agree_unit kind);
+static inline bool quota_draining(struct gismo_store *s, enum agree_unit kind, uint32_t index) {
+    return UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0) && quota_draining_(s, kind, index);
+}
+static inline bool quota_reached(struct gismo_store *s, enum agree_unit kind) {
+    return UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0) && quota_reached_(s, kind);
+}
 
 /*
  * page.c: P6. Runs of pages of the data area, by page number. The bits of an arena are changed only under its claim.
@@ -200,6 +215,7 @@ void chunk_mark(struct gismo_store *s, uint32_t chunk); /* in our bitmap: should
 void chunk_unmark(struct gismo_store *s, uint32_t chunk); /* unless we claim it */
 void chunk_restore_requests(struct gismo_store *s,
                             uint32_t chunk); /* whose pending bit a dead process cleared too early */
+void chunk_close_draining_locked(struct gismo_store *s); /* open chunks that lie where nothing new is to be put */
 void chunk_close_if_empty_locked(struct gismo_store *s, uint32_t size_class);
 int chunk_sweep_locked(struct gismo_store *s, int everywhere); /* slots freed */
 void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out what was asked */
@@ -214,6 +230,14 @@ int chunk_rebuild(struct gismo_store *s); /* tables of a new state directory fro
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out); /* range-checked */
 bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot);
 uint64_t slot_extent_bytes(const struct fmt_slot *slot); /* payload + trailer */
+/*
+ * A record of the medium is read once, checked and used from the copy. The barrier keeps the compiler from reading the
+ * medium a second time in place of the copy, when another value may stand there than the one that was checked.
+ */
+static inline void slot_read(const struct fmt_slot *shared, struct fmt_slot *copy) {
+    __builtin_memcpy(copy, shared, sizeof *copy);
+    __asm__ volatile("" : "+m"(*copy) : : "memory");
+}
 static inline bool bit_get(const uint64_t *map, uint64_t i) { return loc_load(&map[i / 64]) >> (i % 64) & 1; }
 void bit_set(uint64_t *map, uint64_t i);
 void bit_clear(uint64_t *map, uint64_t i);
@@ -228,6 +252,9 @@ static inline uint32_t chunk_group(const struct gismo_store *s, uint32_t chunk) 
 
 /* name.c */
 int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes);
+/* P2: makes this draft the one of its name that may be sealed, or GISMO_EEXIST. Takes no lock, waits for nobody. */
+int name_win(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes);
+int name_taken(const void *name, uint32_t bytes, const gismo_handle *by);
 void name_remove(struct gismo_store *s, uint32_t slot);
 int name_lookup(struct gismo_store *s, const void *name, uint32_t bytes, gismo_handle *out);
 void name_rebuild(struct gismo_store *s);

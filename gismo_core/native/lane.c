@@ -15,7 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define JOIN_WAIT_NS 10000000000ull
+uint64_t lane_join_wait_ns = 10000000000ull; /* a test may not want to wait so long */
+#define PID_LIMIT (1ll << 32)
 #define SETTLE_NS 200000000ull
 #define SILENCE_NS 3000000000ull
 
@@ -164,20 +165,51 @@ static int check_identity(struct gismo_store *s) {
     return GISMO_ENOTFOUND;
 }
 
+/*
+ * We are registered, so who takes leave_claim from now on finds us and leaves the lane ACTIVE. Who has it already may have
+ * looked before we were there: wait for it, unless it is dead. Joiners need no claim against each other: all store the same.
+ */
 static int activate(struct gismo_store *s) {
-    uint64_t end = now_ns() + JOIN_WAIT_NS;
-    while (!host_claim(s, &s->host.header->join_claim)) {
+    uint64_t *claim = &s->host.header->leave_claim, end = now_ns() + lane_join_wait_ns, seen;
+    while ((seen = loc_load(claim)) != 0) {
+        uint32_t index = host_claim_index(seen);
+        if (!host_alive(s, index, host_claim_epoch(seen))) {
+            (void)loc_cas(claim, &seen, (uint64_t)0);
+            continue;
+        }
         if (now_ns() > end)
-            return fail(
-                GISMO_EBUSY,
-                "another process of this host has been joining or leaving for 10 s: it may be stopped (SIGSTOP)");
+            return fail(GISMO_EBUSY,
+                        "process %lld of this host (%.63s) was the last to leave the store and has not come to the end "
+                        "of it: it may be stopped (SIGSTOP); let it go on, or kill it, and open again",
+                        (long long)s->host.process[index].pid, s->host.process[index].command);
         sleep_ns(200000);
     }
-    uint64_t word = lane_state_word(s, s->lane);
-    if (FMT_STATE(word) != GISMO_LANE_ACTIVE)
+    if (FMT_STATE(lane_state_word(s, s->lane)) != GISMO_LANE_ACTIVE)
         set_state(s, s->incarnation, GISMO_LANE_ACTIVE);
-    host_unclaim(s, &s->host.header->join_claim);
     return GISMO_OK;
+}
+
+/* The lock, and beside it a second one whose place is our pid: for the message of who waits, never for decisions. */
+static int joining_lock(struct gismo_store *s) {
+    int status = medium_lock(s->fd, MEDIUM_LOCK_JOIN, 1, lane_join_wait_ns);
+    if (status == GISMO_EBUSY) {
+        long long pid = (long long)medium_first_lock(s->fd, MEDIUM_LOCK_JOINER, PID_LIMIT) - MEDIUM_LOCK_JOINER;
+        return pid > 0 ? fail(GISMO_EBUSY,
+                              "process %lld of this machine (as its own PID namespace counts) began to join the store "
+                              "and has not come to the end of it: it may be stopped (SIGSTOP); let it go on, or kill "
+                              "it, and open again",
+                              pid)
+                       : fail(GISMO_EBUSY, "other processes of this machine are joining the store all the time: try "
+                                           "again");
+    }
+    if (status == GISMO_OK)
+        (void)medium_lock(s->fd, MEDIUM_LOCK_JOINER + getpid(), 1, 0);
+    return status;
+}
+
+static void joining_unlock(struct gismo_store *s) {
+    medium_unlock(s->fd, MEDIUM_LOCK_JOINER + getpid());
+    medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
 }
 
 int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
@@ -207,16 +239,13 @@ int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
         }
         if (status != GISMO_ENOTFOUND)
             return status;
-        status = medium_lock(s->fd, MEDIUM_LOCK_JOIN, 1, JOIN_WAIT_NS);
-        if (status == GISMO_EBUSY)
-            return fail(GISMO_EBUSY,
-                        "another process of this machine has been joining the store for 10 s: it may be stopped");
+        status = joining_lock(s);
         if (status)
             return status;
         int probe = openat(s->state_dir_fd, "state", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (probe >= 0) { /* somebody was faster */
             close(probe);
-            medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+            joining_unlock(s);
             continue;
         }
         status = GUARDED(s, join_new(s, host_id));
@@ -224,31 +253,35 @@ int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
             status = host_register(s);
             if (status == GISMO_OK)
                 status = activate(s);
-            medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+            joining_unlock(s);
             return status;
         }
-        medium_unlock(s->fd, MEDIUM_LOCK_JOIN);
+        joining_unlock(s);
         if (status != GISMO_EEXIST)
             return status;
     }
     return fail(GISMO_EBUSY, "the state directory %s changes under us: try again", s->state_path);
 }
 
+static bool is_last(struct gismo_store *s) {
+    for (uint32_t i = 0; i < HOST_PROCESSES; i++)
+        if (i != s->index && (loc_load(&s->host.process[i].word) & 0xff) != HOST_PROCESS_FREE)
+            return false;
+    return true;
+}
+
 /* The last one out says so. Its entry stays LIVE until QUIET is written, so its claim cannot be taken from it. */
 void lane_leave(struct gismo_store *s) {
-    if (!host_claim(s, &s->host.header->join_claim))
+    bool others = false;
+    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
+        others |= lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE;
+    if (others && is_last(s)) /* room that nobody here will use; alone, it would only have to be leased again */
+        (void)unit_return_empty(s);
+    /* Held for one store: who joins waits for it (activate). */
+    if (!host_claim(s, &s->host.header->leave_claim))
         return; /* another is at it, and will see that we are gone or still here; the lane stays ACTIVE at worst */
-    bool last = true;
-    for (uint32_t i = 0; i < HOST_PROCESSES && last; i++)
-        if (i != s->index && (loc_load(&s->host.process[i].word) & 0xff) != HOST_PROCESS_FREE)
-            last = false;
-    if (last) {
-        bool others = false;
-        for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
-            others |= lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE;
-        if (others) /* room that nobody here will use; alone, it would only have to be leased again */
-            (void)unit_return_empty_arenas(s);
+    prim_fence_full();
+    if (is_last(s))
         set_state(s, s->incarnation, GISMO_LANE_QUIET);
-    }
-    host_unclaim(s, &s->host.header->join_claim);
+    host_unclaim(s, &s->host.header->leave_claim);
 }

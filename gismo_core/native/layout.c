@@ -93,8 +93,8 @@ int fmt_layout(const struct fmt_shape *shape, struct fmt_superblock *sb, const c
     at = align_up(at + lanes * chunks * FMT_LINE, FMT_PAGE);
     sb->rings_offset = at;
     at += (uint64_t)lanes * lanes * FMT_RING_BYTES;
-    /* Payloads begin on a huge page where that wastes little. */
-    uint64_t border = clamp64(floor_power_of_two(size / 64), FMT_PAGE, 2 << 20);
+    /* Payloads begin on a huge page where that wastes little: less than 1 %, or a store of 140 MB has no 90 % for data. */
+    uint64_t border = clamp64(floor_power_of_two(size / 128), FMT_PAGE, 2 << 20);
     at = align_up(at, border);
     sb->data_offset = at;
     if (at + FMT_SUPERBLOCK_BYTES + (64 << 10) > size) {

@@ -95,6 +95,12 @@ int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns) {
     return GISMO_OK;
 }
 
+int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes) {
+    const int64_t base = (int64_t)1 << 60;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = base + byte, .l_len = bytes};
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? lock.l_start - base : -1;
+}
+
 void medium_unlock(int fd, int64_t byte) {
     struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = ((int64_t)1 << 60) + byte, .l_len = 1};
     fcntl(fd, F_OFD_SETLK, &lock);
@@ -219,25 +225,46 @@ static int populate(int fd, uint8_t *base, uint64_t bytes, int is_dax, gismo_pro
     return GISMO_OK;
 }
 
-static void zero_and_flush(int software, uint8_t *p, uint64_t bytes) {
-    memset(p, 0, bytes);
-    prim_flush(software, p, bytes);
+/* Always flushed, whatever the coherence: what was cached of an older store must not come back. */
+#define ALWAYS_FLUSH 1
+
+static void zero_and_flush(uint8_t *p, uint64_t bytes) {
+    const uint64_t piece = 64u << 10;
+    for (uint64_t at = 0; at < bytes; at += piece) {
+        uint64_t n = bytes - at < piece ? bytes - at : piece;
+        GISMO_SITE(SHARED);
+        memset(p + at, 0, n);
+        prim_flush(ALWAYS_FLUSH, p + at, n);
+    }
     prim_fence_store();
 }
 
-/* The order makes a format that dies leave no store, never half a one. */
+/* Word 0, the magic, goes first of all and is on the medium before the rest: what is left is no superblock. */
+static void erase_superblock(struct fmt_superblock *at) {
+    prim_store64(&at->magic, 0);
+    prim_publish(ALWAYS_FLUSH, at, FMT_LINE);
+    zero_and_flush((uint8_t *)at, sizeof *at);
+}
+
+/* The magic comes last: a superblock is there as a whole, or it is none. */
+static void write_superblock(struct fmt_superblock *at, const struct fmt_superblock *sb) {
+    uint64_t words[FMT_SUPERBLOCK_BYTES / 8], *to = &at->magic;
+    memcpy(words, sb, sizeof words);
+    for (uint32_t i = 1; i < FMT_SUPERBLOCK_BYTES / 8; i++)
+        prim_store64(&to[i], words[i]);
+    prim_publish(ALWAYS_FLUSH, at, sizeof *at);
+    prim_store64(&to[0], words[0]);
+    prim_publish(ALWAYS_FLUSH, at, FMT_LINE);
+}
+
+/* In this order a format that dies leaves the old store, none, or the new one; never half of one (FORMAT.md). */
 static int write_store(uint8_t *base, const struct fmt_superblock *sb) {
-    int software = 1; /* always flush: what was cached of an older store must not come back */
     struct fmt_superblock *first = (void *)base, *last = (void *)(base + sb->size - FMT_SUPERBLOCK_BYTES);
-    zero_and_flush(software, (uint8_t *)first, sizeof *first);
-    zero_and_flush(software, (uint8_t *)last, sizeof *last);
-    zero_and_flush(software, base + sb->lanes_offset, sb->data_offset - sb->lanes_offset);
-    memcpy(last, sb, sizeof *last);
-    prim_flush(software, last, sizeof *last);
-    prim_fence_store();
-    memcpy(first, sb, sizeof *first);
-    prim_flush(software, first, sizeof *first);
-    prim_fence_store();
+    erase_superblock(first);
+    erase_superblock(last);
+    zero_and_flush(base + sb->lanes_offset, sb->data_offset - sb->lanes_offset);
+    write_superblock(last, sb);
+    write_superblock(first, sb);
     return GISMO_OK;
 }
 
@@ -315,11 +342,13 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
         void *head = mmap(NULL, map_bytes, PROT_READ, MAP_SHARED, fd, 0);
         if (head == MAP_FAILED)
             return fail_errno(GISMO_ESYS, "cannot map %s", bare);
-        status = existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force);
+        status = GUARDED(
+            NULL, existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force));
         munmap(head, map_bytes);
         if (status)
             return status;
     }
+    GISMO_SITE(SHARED);
     if (!is_dax && bytes != size && ftruncate(fd, (off_t)size) != 0)
         return fail_errno(GISMO_EMEDIA, "cannot give %s a size of %llu bytes", bare, (unsigned long long)size);
     uint64_t map_bytes = is_dax ? (size + align - 1) / align * align : size;

@@ -33,21 +33,28 @@ static uint64_t *table_at(struct gismo_store *s, uint32_t lane, uint32_t level) 
     return (uint64_t *)(void *)(s->base + offset);
 }
 
+/* By the pointer that was checked: what the root says may be something else by now. */
+static int ensure_table_writable(struct gismo_store *s, const uint64_t *table, uint32_t level) {
+    return page_ensure_writable(s, (uint64_t)((const uint8_t *)table - s->base), fmt_name_entries(level) * 8);
+}
+
 static uint64_t bucket_of(uint64_t hash, uint32_t level, uint32_t probe) {
     uint64_t buckets = fmt_name_entries(level) / BUCKET;
     return ((hash + probe) & (buckets - 1)) * BUCKET;
 }
 
-/* Does the sealed object in this slot have the name? Then its handle. No pin: the word is looked at again. */
-static bool slot_has_name(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes, gismo_handle *out) {
+/* Does the object in this slot have that state and the name? Then its handle. No pin: the word is looked at again. */
+static bool slot_has_name(struct gismo_store *s, uint32_t slot, uint32_t state, const void *name, uint32_t bytes,
+                          gismo_handle *out) {
     if (slot >= s->slots)
         return false;
     struct fmt_slot *record = &s->slot[slot];
     prim_refresh(s->software, record, sizeof *record);
     uint64_t word = prim_load64(&record->word);
-    if (FMT_STATE(word) != GISMO_SEALED)
+    if (FMT_STATE(word) != state)
         return false;
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     if (copy.name_bytes != bytes || !slot_extent_ok(s, &copy))
         return false;
     uint64_t at = copy.offset + slot_extent_bytes(&copy) - bytes;
@@ -85,7 +92,7 @@ static bool lookup_lane(struct gismo_store *s, uint32_t lane, uint64_t hash, con
             for (uint32_t i = 0; i < BUCKET; i++) {
                 uint64_t entry = prim_load64(&bucket[i]);
                 if (entry >> 32 == hash >> 32 && (uint32_t)entry != 0 &&
-                    slot_has_name(s, (uint32_t)entry - 1, name, bytes, out))
+                    slot_has_name(s, (uint32_t)entry - 1, GISMO_SEALED, name, bytes, out))
                     return true;
             }
         }
@@ -99,6 +106,69 @@ int name_lookup(struct gismo_store *s, const void *name, uint32_t bytes, gismo_h
         if (FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE && lookup_lane(s, lane, hash, name, bytes, out))
             return GISMO_OK;
     return GISMO_ENOTFOUND;
+}
+
+int name_taken(const void *name, uint32_t bytes, const gismo_handle *by) {
+    return fail(GISMO_EEXIST, "an object is already called \"%.*s\" (slot %u): delete it first, or choose another name",
+                (int)bytes, (const char *)name, by->slot);
+}
+
+/* ---- one sealed object of each name ----------------------------------------------------------- */
+
+/*
+ * Drafts of one name may be many; which of them is sealed is settled in the state directory, without a lock. Who seals says
+ * SEALING, fences, and looks at all entries of its lane: a draft of the name that WON, or a sealed object: taken. One that is
+ * SEALING too: thrown out of the race by CAS to NONE. Then it wins by CAS from SEALING, unless it was itself thrown out:
+ * then it begins anew. Two cannot both win: the later of their two SEALINGs comes before that one's look, and this finds the
+ * other SEALING (thrown out, if it has not won by then) or WON. A process frozen in SEALING holds nobody up. (P2 of FORMAT.md)
+ */
+static bool rival_won(struct gismo_store *s, uint32_t slot, uint64_t hash, const void *name, uint32_t bytes,
+                      gismo_handle *other) {
+    for (uint32_t level = 0; level < FMT_NAME_LEVELS; level++) {
+        uint64_t *table = table_at(s, s->lane, level);
+        if (table == NULL)
+            return false;
+        for (uint32_t i = 0; i < PROBES * BUCKET; i++) {
+            uint64_t entry = prim_load64(&table[bucket_of(hash, level, i / BUCKET) + i % BUCKET]);
+            uint32_t rival = (uint32_t)entry - 1;
+            if (entry >> 32 != hash >> 32 || (uint32_t)entry == 0 || rival == slot)
+                continue;
+            if (slot_has_name(s, rival, GISMO_WRITING, name, bytes, other)) {
+                uint8_t *naming = &s->host.naming[rival], seen = HOST_NAMING_SEALING;
+                if (__atomic_compare_exchange_n(naming, &seen, HOST_NAMING_NONE, 0, __ATOMIC_SEQ_CST,
+                                                __ATOMIC_ACQUIRE) ||
+                    seen != HOST_NAMING_WON)
+                    continue;
+                if (slot_has_name(s, rival, GISMO_WRITING, name, bytes, other))
+                    return true; /* it is about to store SEALED, or its maker died or froze just then */
+            }
+            if (slot_has_name(s, rival, GISMO_SEALED, name, bytes, other))
+                return true;
+        }
+    }
+    return false;
+}
+
+int name_win(struct gismo_store *s, uint32_t slot, const void *name, uint32_t bytes) {
+    uint64_t hash = hash_name(name, bytes);
+    uint8_t *naming = &s->host.naming[slot];
+    for (uint32_t attempt = 0; attempt < 1000; attempt++) {
+        gismo_handle other;
+        loc_store(naming, (uint8_t)HOST_NAMING_SEALING);
+        prim_fence_full();
+        bool taken = rival_won(s, slot, hash, name, bytes, &other);
+        for (uint32_t lane = 0; lane < s->sb.max_lanes && !taken; lane++)
+            taken = lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE &&
+                    lookup_lane(s, lane, hash, name, bytes, &other);
+        if (taken)
+            return name_taken(name, bytes, &other);
+        uint8_t mine = HOST_NAMING_SEALING;
+        if (loc_cas(naming, &mine, (uint8_t)HOST_NAMING_WON))
+            return GISMO_OK;
+        sleep_ns(1000u * (1 + (slot * 7u + attempt * 13u) % 64u)); /* thrown out: let the other through */
+    }
+    return fail(GISMO_EBUSY, "others are sealing objects called \"%.*s\" all the time: try again", (int)bytes,
+                (const char *)name);
 }
 
 /* ---- changing, our lane only ---------------------------------------------------------------- */
@@ -160,8 +230,7 @@ static bool insert_at(struct gismo_store *s, uint32_t level, uint64_t hash, uint
             if (!loc_cas(&owner[index], &seen, slot + 1))
                 continue;
             prim_store32(&s->slot[slot].name_entry, code);
-            if (page_ensure_writable(s, prim_load64(&s->lanes[s->lane].name_table[level]),
-                                     fmt_name_entries(level) * 8) != GISMO_OK)
+            if (ensure_table_writable(s, table, level) != GISMO_OK)
                 return false;
             prim_store64(&table[index], (hash >> 32) << 32 | (slot + 1));
             prim_publish(s->software, &table[index], 8);
@@ -190,9 +259,10 @@ int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, u
 
 /* Once the slot is DELETED, at the latest before it is FREE, by the claimer of its chunk. May be repeated. */
 void name_remove(struct gismo_store *s, uint32_t slot) {
-    if (LIKELY(s->slot[slot].name_entry == 0))
+    uint32_t entry = __atomic_load_n(&s->slot[slot].name_entry, __ATOMIC_RELAXED);
+    if (LIKELY(entry == 0))
         return;
-    uint32_t code = s->slot[slot].name_entry - 1, level = code >> 28, index = code & 0x0fffffff;
+    uint32_t code = entry - 1, level = code >> 28, index = code & 0x0fffffff;
     if (level >= FMT_NAME_LEVELS || s->host.name_owner[level] == NULL || index >= fmt_name_entries(level))
         return;
     uint32_t *owner = &s->host.name_owner[level][index];
@@ -200,8 +270,7 @@ void name_remove(struct gismo_store *s, uint32_t slot) {
         return;
     uint64_t *table = table_at(s, s->lane, level);
     if (table && (uint32_t)prim_load64(&table[index]) == slot + 1 &&
-        page_ensure_writable(s, prim_load64(&s->lanes[s->lane].name_table[level]), fmt_name_entries(level) * 8) ==
-            GISMO_OK) {
+        ensure_table_writable(s, table, level) == GISMO_OK) {
         prim_store64(&table[index], 0);
         prim_publish(s->software, &table[index], 8);
     }

@@ -56,6 +56,10 @@ static int payload_length(const gismo_create_options *o, uint64_t *length) {
     return GISMO_OK;
 }
 
+/* Of a draft, by what its maker knows. */
+static uint64_t draft_extent(const gismo_object *object) { return object->private_[1] & ((1ull << 56) - 1); }
+static uint32_t draft_name_bytes(const gismo_object *object) { return (uint32_t)(object->private_[1] >> 56); }
+
 int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_create_options *o, uint32_t flags,
                         gismo_object *out) {
     struct fmt_slot record;
@@ -103,6 +107,8 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
         memcpy(&value, (const uint8_t *)&record + 8 * w, 8);
         prim_store64(word_of(shared, w), value);
     }
+    if (UNLIKELY(record.name_bytes))
+        loc_store(&s->host.naming[slot], (uint8_t)HOST_NAMING_NONE);
     prim_store64(&shared->word, FMT_WORD(generation, GISMO_WRITING));
     prim_publish(s->software, shared, sizeof *shared);
     if (size_class == FMT_CLASS_LARGE)
@@ -113,9 +119,7 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     if (status == GISMO_OK && record.name_bytes) {
         gismo_handle other;
         if (name_lookup(s, o->name, o->name_bytes, &other) == GISMO_OK)
-            status = fail(GISMO_EEXIST,
-                          "an object is already called \"%.*s\" (slot %u): delete it first, or choose another name",
-                          (int)o->name_bytes, (const char *)o->name, other.slot);
+            status = name_taken(o->name, o->name_bytes, &other);
         else
             status = name_insert_locked(s, slot, o->name, o->name_bytes);
     }
@@ -132,6 +136,8 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     out->handle.lane = s->lane;
     out->data = s->base + record.offset;
     out->private_[0] = s->claim; /* this process's, until sealed: a fork's child has another claim */
+    out->private_[1] = extent | (uint64_t)record.name_bytes
+                                    << 56; /* not read back from the medium: it may be damaged */
     return GISMO_OK;
 }
 
@@ -159,6 +165,18 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
          w++) { /* word by word, as they were stored a moment ago: wider loads would wait for the stores */
         uint64_t value = prim_load64(word_of(shared, w));
         memcpy((uint8_t *)&copy + 8 * w, &value, 8);
+    }
+    if (UNLIKELY(copy.offset != object->handle.offset || copy.length != object->handle.length ||
+                 slot_extent_bytes(&copy) != draft_extent(object)))
+        return fail(GISMO_ECORRUPT,
+                    "the record of slot %u was damaged while the object was being written: abort it, run `gismo fsck`",
+                    slot);
+    uint32_t name_bytes = draft_name_bytes(object);
+    if (UNLIKELY(name_bytes)) {
+        const uint8_t *name = s->base + object->handle.offset + draft_extent(object) - name_bytes;
+        int status = name_win(s, slot, name, name_bytes);
+        if (status)
+            return status;
     }
     copy.payload_crc = payload_crc;
     copy.flags = flags;
@@ -205,9 +223,16 @@ static int make_room(struct gismo_store *s) {
 
 static void wish(struct gismo_store *s, uint64_t pages) {
     struct fmt_lane *lane = &s->lanes[s->lane];
-    if (prim_load64(&lane->pages_wanted) == pages)
+    uint64_t groups = 0;
+    if (pages) {
+        store_lock(s);
+        groups = chunk_free_slots(s) == 0;
+        store_unlock(s);
+    }
+    if (prim_load64(&lane->pages_wanted) == pages && prim_load64(&lane->groups_wanted) == groups)
         return;
     prim_store64(&lane->pages_wanted, pages);
+    prim_store64(&lane->groups_wanted, groups);
     prim_store64(&lane->wishes, prim_load64(&lane->wishes) + 1);
     prim_publish(s->software, &lane->pages_wanted, FMT_LINE);
 }
@@ -296,25 +321,46 @@ static int check_object(struct gismo_store *s, const gismo_object *object) {
     return GISMO_OK;
 }
 
+static void count_put(struct gismo_store *s, uint64_t bytes) {
+    struct host_process *p = &s->host.process[s->index];
+    loc_count(&p->puts, 1);
+    loc_count(&p->put_bytes, bytes);
+}
+
 static int seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
     int status = check_object(s, object);
     if (status)
         return status;
-    struct fmt_slot copy = s->slot[object->handle.slot];
     uint32_t crc = 0, slot_flags = 0;
     if (flags & GISMO_SEAL_CRC) {
         crc = crc32c(0, object->data, object->handle.length);
         slot_flags |= FMT_SLOT_HAS_CRC;
     }
-    prim_flush(s->software, s->base + copy.offset, slot_extent_bytes(&copy));
-    struct host_process *p = &s->host.process[s->index];
-    loc_count(&p->puts, 1);
-    loc_count(&p->put_bytes, object->handle.length);
-    return object_publish(s, object, slot_flags, crc, false);
+    prim_flush(s->software, s->base + object->handle.offset, draft_extent(object));
+    status = object_publish(s, object, slot_flags, crc, false);
+    if (LIKELY(status == GISMO_OK))
+        count_put(s, object->handle.length);
+    return status;
 }
 
 int gismo_seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
     return GUARDED(s, seal(s, object, flags));
+}
+
+/* A record that was damaged meanwhile must not decide which pages are given back: we know which they are. */
+static void restore_extent(struct gismo_store *s, const gismo_object *object) {
+    struct fmt_slot *shared = &s->slot[object->handle.slot], copy;
+    slot_read(shared, &copy);
+    if (LIKELY(copy.offset == object->handle.offset && slot_extent_bytes(&copy) == draft_extent(object)))
+        return;
+    copy.buffers = 1;
+    copy.name_bytes = 0;
+    uint64_t shape;
+    memcpy(&shape, (const uint8_t *)&copy + offsetof(struct fmt_slot, buffers), 8);
+    prim_store64(&shared->offset, object->handle.offset);
+    prim_store64(&shared->length, draft_extent(object));
+    prim_store64(word_of(shared, offsetof(struct fmt_slot, buffers) / 8), shape);
+    prim_publish(s->software, shared, sizeof *shared);
 }
 
 static int abort_object(struct gismo_store *s, gismo_object *object) {
@@ -323,6 +369,7 @@ static int abort_object(struct gismo_store *s, gismo_object *object) {
         return status;
     object->private_[0] = 0;
     store_lock(s);
+    restore_extent(s, object);
     object_abort_locked(s, object->handle.slot);
     store_unlock(s);
     return GISMO_OK;
@@ -350,13 +397,11 @@ static int copy_in(struct gismo_store *s, gismo_object *object, const gismo_buff
         at += buffers[i].length;
     }
     if (UNLIKELY(s->software)) {
-        struct fmt_slot copy = s->slot[object->handle.slot];
-        uint64_t all = slot_extent_bytes(&copy);
         for (uint64_t b = 0, start = 0; b < count; start = aligned(start + buffers[b].length), b++) {
             prim_flush(1, to + start, 1);
             prim_flush(1, to + start + buffers[b].length - (buffers[b].length ? 1 : 0), FMT_LINE);
         }
-        prim_flush(1, to + at, all - at + 1);
+        prim_flush(1, to + at, draft_extent(object) - at + 1);
     }
     return GISMO_OK;
 }
@@ -391,11 +436,14 @@ static int put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t coun
         (void)abort_object(s, &object);
         return media_failed(s);
     }
+    status = object_publish(s, &object, FMT_SLOT_HAS_CRC, crc, false);
+    if (UNLIKELY(status)) {
+        (void)abort_object(s, &object);
+        return status;
+    }
     *out = object.handle;
-    struct host_process *p = &s->host.process[s->index];
-    loc_count(&p->puts, 1);
-    loc_count(&p->put_bytes, object.handle.length);
-    return object_publish(s, &object, FMT_SLOT_HAS_CRC, crc, false);
+    count_put(s, object.handle.length);
+    return GISMO_OK;
 }
 
 int gismo_put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t count, const gismo_create_options *o,

@@ -168,7 +168,8 @@ static uint64_t settle_claimed(struct gismo_store *s, uint64_t first, uint64_t p
             mark_owned(owned, first, pages, h.base / FMT_PAGE - data_page, h.bytes / FMT_PAGE);
         } else if ((word & 0xff) == FMT_CHUNK_LARGE) {
             for (uint32_t i = 0; i < FMT_CHUNK_SLOTS; i++) {
-                struct fmt_slot slot = s->slot[c * FMT_CHUNK_SLOTS + i];
+                struct fmt_slot slot;
+                slot_read(&s->slot[c * FMT_CHUNK_SLOTS + i], &slot);
                 if (FMT_STATE(slot.word) != GISMO_FREE && slot_extent_ok(s, &slot))
                     mark_owned(owned, first, pages, slot.offset / FMT_PAGE - data_page,
                                (slot_extent_bytes(&slot) + FMT_PAGE - 1) / FMT_PAGE);
@@ -257,7 +258,7 @@ uint64_t page_settle(struct gismo_store *s, uint64_t first, uint64_t pages, int 
 
 static bool run_is_free(struct gismo_store *s, uint64_t first, uint64_t pages) {
     for (uint32_t a = arena_of(s, first), last = arena_of(s, first + pages - 1); a <= last; a++)
-        if (loc_load(&s->host.arena[a].state) != HOST_UNIT_OWNED)
+        if (loc_load(&s->host.arena[a].state) != HOST_UNIT_OWNED || quota_draining(s, AGREE_ARENA, a))
             return false;
     return next_page(s, first, first + pages, 1) == first + pages;
 }
@@ -281,8 +282,9 @@ static uint64_t run_in_arena(struct gismo_store *s, uint32_t arena, uint64_t pag
     return best;
 }
 
-static bool arena_may_fit(const struct host_unit *unit, uint64_t pages, int sure) {
-    if (loc_load(&unit->state) != HOST_UNIT_OWNED)
+static bool arena_may_fit(struct gismo_store *s, uint32_t arena, uint64_t pages, int sure) {
+    const struct host_unit *unit = &s->host.arena[arena];
+    if (loc_load(&unit->state) != HOST_UNIT_OWNED || quota_draining(s, AGREE_ARENA, arena))
         return false;
     return sure || (loc_load(&unit->free_pages) >= pages && loc_load(&unit->largest_run) >= pages);
 }
@@ -306,7 +308,7 @@ static bool take_inside(struct gismo_store *s, uint64_t pages, int from_top, uin
                         uint64_t *first) {
     for (uint32_t n = 0; n < s->sb.arenas - lowest; n++) {
         uint32_t a = from_top ? s->sb.arenas - 1 - n : lowest + n;
-        while (arena_may_fit(&s->host.arena[a], pages, sure)) {
+        while (arena_may_fit(s, a, pages, sure)) {
             uint64_t run = run_in_arena(s, a, pages, from_top);
             if (run == UINT64_MAX)
                 break;
@@ -328,7 +330,7 @@ static bool run_possible(struct gismo_store *s, uint64_t start, uint64_t pages, 
         uint32_t a = arena_of(s, at);
         uint64_t end = arena_end(s, a) < start + pages ? arena_end(s, a) : start + pages;
         if (loc_load(&s->host.arena[a].state) == HOST_UNIT_OWNED) {
-            if (loc_load(&s->host.arena[a].free_pages) == 0) {
+            if (loc_load(&s->host.arena[a].free_pages) == 0 || quota_draining(s, AGREE_ARENA, a)) {
                 *next = arena_end(s, a);
                 return false;
             }
@@ -430,7 +432,9 @@ void page_free_stats(struct gismo_store *s, uint64_t *free_pages, uint64_t *larg
     unit_leased_map(s, AGREE_ARENA, leased);
     for (uint32_t a = 0; a < s->sb.arenas; a++) {
         uint64_t at = arena_first(s, a), end = arena_end(s, a);
-        if (loc_load(&s->host.arena[a].state) == HOST_UNIT_OWNED) {
+        if (quota_draining(s, AGREE_ARENA, a)) {
+            run = 0; /* another host's, as soon as it is empty */
+        } else if (loc_load(&s->host.arena[a].state) == HOST_UNIT_OWNED) {
             while (at < end) {
                 uint64_t from = next_page(s, at, end, 0);
                 if (from > at)

@@ -43,7 +43,7 @@ static int dead_marks(struct gismo_store *s, uint32_t index, uint64_t epoch, voi
     if (p == MAP_FAILED)
         return -1;
     *mapping = p;
-    *marks = (uint64_t *)(void *)((uint8_t *)p + (s->slots * 4 + 7) / 8 * 8);
+    *marks = host_marks(p, s->slots);
     return 1;
 }
 
@@ -89,26 +89,11 @@ static int recover_chunk(struct gismo_store *s, uint32_t index, uint64_t epoch) 
     return did;
 }
 
-/*
- * Who died returning a unit, or leasing it after the agreement, is looked for: nobody else would claim an arena that is RETURNING, and
- * other hosts could not have what the register says is ours although we know nothing of it (P7).
- */
-static void settle_unit(struct gismo_store *s, enum agree_unit kind, uint32_t index, uint64_t dead_claim) {
-    struct host_unit *unit = kind == AGREE_ARENA ? &s->host.arena[index] : &s->host.group[index];
-    if (loc_load(&unit->claim) != dead_claim ||
-        !(kind == AGREE_ARENA ? arena_claim(s, index) : host_claim(s, &unit->claim)))
-        return;
-    if (loc_load(&unit->state) == HOST_UNIT_NONE &&
-        agree_owner(agree_peek(s, agree_register_of(s, kind, index))) == s->lane + 1)
-        (void)unit_lease(s, kind, index); /* goes on where the dead one was */
-    host_unclaim(s, &unit->claim);
-}
-
 static void settle_units(struct gismo_store *s, uint64_t dead_claim) {
     for (uint32_t a = 0; a < s->sb.arenas; a++)
-        settle_unit(s, AGREE_ARENA, a, dead_claim);
+        unit_settle(s, AGREE_ARENA, a, dead_claim);
     for (uint32_t g = 0; g < s->sb.groups; g++)
-        settle_unit(s, AGREE_GROUP, g, dead_claim);
+        unit_settle(s, AGREE_GROUP, g, dead_claim);
 }
 
 int recover_step(struct gismo_store *s) {

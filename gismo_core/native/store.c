@@ -286,6 +286,7 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
     struct fmt_slot copy;
     copy.word = want; /* that alone may change under a pin, to DELETED */
     memcpy((uint8_t *)&copy + 8, (const uint8_t *)record + 8, sizeof copy - 8);
+    __asm__ volatile("" : "+m"(copy) : : "memory"); /* as in slot_read */
     if (UNLIKELY(!slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc ||
                  (copy.flags & FMT_SLOT_INTERNAL) || !fits(&copy, h))) {
         if (prim_load64(&record->word) != want) /* deleted just now: its name entry goes first of all */
@@ -342,7 +343,7 @@ static int retain(struct gismo_store *s, uint32_t slot) {
 int gismo_retain(struct gismo_store *s, uint32_t slot) {
     if (s == NULL || s->base == NULL)
         return fail(GISMO_ECLOSED, "the store is closed");
-    return retain(s, slot);
+    return GUARDED(NULL, retain(s, slot)); /* a page of the counts that was never touched may not be to be had */
 }
 
 int gismo_release(struct gismo_store *s, uint32_t slot) {
@@ -466,7 +467,8 @@ static int find_pinned(struct gismo_store *s, uint64_t at, gismo_handle *out) {
     for (uint64_t slot = 0; slot < s->slots; slot++) {
         if (loc_load(&s->pin_counts[slot]) == 0)
             continue;
-        struct fmt_slot copy = s->slot[slot];
+        struct fmt_slot copy;
+        slot_read(&s->slot[slot], &copy);
         uint32_t state = FMT_STATE(copy.word);
         if ((state != GISMO_SEALED && state != GISMO_DELETED) || !slot_extent_ok(s, &copy) || at < copy.offset ||
             at - copy.offset >= (copy.length ? copy.length : 1))

@@ -53,17 +53,6 @@ static bool others_active(struct gismo_store *s) {
     return false;
 }
 
-static bool somebody_wishes(struct gismo_store *s) {
-    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++) {
-        if (lane == s->lane)
-            continue;
-        prim_refresh(s->software, &s->lanes[lane].pages_wanted, 8);
-        if (prim_load64(&s->lanes[lane].pages_wanted) && FMT_STATE(lane_state_word(s, lane)) == GISMO_LANE_ACTIVE)
-            return true;
-    }
-    return false;
-}
-
 /* What this process does for itself: requests for the chunks that it claims. Caller holds the lock. */
 static int own_work(struct gismo_store *s) {
     int done = 0;
@@ -77,6 +66,8 @@ static int own_work(struct gismo_store *s) {
             chunk_settle_locked(s, c);
         }
     }
+    if (UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0))
+        chunk_close_draining_locked(s);
     uint64_t now = operations(s);
     if (now == s->idle_operations)
         for (uint32_t k = 0; k <= FMT_CLASSES; k++)
@@ -115,9 +106,9 @@ int thread_tick(struct gismo_store *s, int leader) {
             if (left)
                 loc_store(&s->host.header->retire_hint, (uint64_t)1);
         }
-        if (somebody_wishes(s)) {
+        if (quota_tick(s)) {
             chunk_sweep_locked(s, 1);
-            done += unit_return_empty_arenas(s);
+            done += unit_return_empty(s);
         }
         unit_publish_maps(s);
         forget_old_wish(s, &s->wishes_seen, &s->wishes_since_ns);
@@ -259,17 +250,15 @@ static void *run(void *argument) {
     return NULL;
 }
 
-static struct runner *runner_of(struct gismo_store *s);
-static void set_runner(struct gismo_store *s, struct runner *r) { s->fork_spare = r; }
-static struct runner *runner_of(struct gismo_store *s) { return s->fork_spare; }
-
 int thread_start(struct gismo_store *s) {
     int none = THREAD_NONE;
     if (!atomic_compare_exchange_strong(&s->thread_state, &none, THREAD_RUNS))
         return GISMO_OK;
     struct runner *r = calloc(1, sizeof *r);
-    if (r == NULL)
+    if (r == NULL) {
+        s->thread_state = THREAD_NONE;
         return fail(GISMO_ESYS, "out of memory");
+    }
     r->s = s;
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     sigset_t all, before;
@@ -279,11 +268,14 @@ int thread_start(struct gismo_store *s) {
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (error) {
         free(r);
+        if (s->wake_fd >= 0)
+            close(s->wake_fd);
+        s->wake_fd = -1;
         s->thread_state = THREAD_NONE;
         errno = error;
         return fail_errno(GISMO_ESYS, "cannot start the background thread");
     }
-    set_runner(s, r);
+    s->runner = r;
     return GISMO_OK;
 }
 
@@ -304,7 +296,7 @@ void thread_stop(struct gismo_store *s) {
     int runs = THREAD_RUNS;
     if (!atomic_compare_exchange_strong(&s->thread_state, &runs, THREAD_STOPPING))
         return;
-    struct runner *r = runner_of(s);
+    struct runner *r = s->runner;
     thread_kick_process(s, s->index);
     uint64_t one = 1;
     if (s->wake_fd >= 0 && write(s->wake_fd, &one, sizeof one) < 0)
@@ -314,7 +306,7 @@ void thread_stop(struct gismo_store *s) {
         close(s->wake_fd);
         s->wake_fd = -1;
         free(r);
-        set_runner(s, NULL);
+        s->runner = NULL;
     }
     uint64_t mine = s->claim; /* let another be elected at once */
     (void)loc_cas(&s->host.header->leader, &mine, (uint64_t)0);
@@ -443,7 +435,7 @@ static void fork_child(void) {
         if (s->wake_fd >= 0)
             close(s->wake_fd);
         s->wake_fd = -1;
-        set_runner(s, NULL); /* its memory is the parent thread's, gone with it */
+        s->runner = NULL; /* its memory is the parent thread's, gone with it */
         s->thread_state = THREAD_NONE; /* the next operation starts one */
         s->lock = 0;
         s->lock_owner = 0;

@@ -75,13 +75,16 @@ void unit_leased_map(struct gismo_store *s, enum agree_unit kind, uint64_t *map)
 }
 
 bool unit_leasable(struct gismo_store *s, enum agree_unit kind, uint32_t index, const uint64_t *leased) {
-    return loc_load(&unit_of(s, kind, index)->state) == HOST_UNIT_NONE && !(leased[index / 64] >> (index % 64) & 1);
+    return loc_load(&unit_of(s, kind, index)->state) == HOST_UNIT_NONE && !(leased[index / 64] >> (index % 64) & 1) &&
+           !quota_reached(s, kind);
 }
 
 static void open_group(struct gismo_store *s, uint32_t group) {
     uint64_t from = (uint64_t)group * s->sb.group_chunks, to = from + s->sb.group_chunks;
     for (uint64_t c = from; c < to && c < s->chunks; c++) {
         prim_refresh(s->software, &s->chunk_headers[c], FMT_LINE);
+        prim_refresh(s->software, &s->slot[c * FMT_CHUNK_SLOTS],
+                     FMT_PAGE); /* their generations, as another host left them */
         if ((prim_load64(&s->chunk_headers[c].word) & 0xff) == FMT_CHUNK_NONE)
             bit_set(s->host.free_chunks, c);
     }
@@ -142,8 +145,7 @@ int unit_lease_some(struct gismo_store *s, enum agree_unit kind, int from_top) {
     return GISMO_EFULL;
 }
 
-/* By the elected process, when another lane wishes for room. */
-int unit_return_empty_arenas(struct gismo_store *s) {
+static int return_empty_arenas(struct gismo_store *s) {
     int returned = 0;
     for (uint32_t a = 0; a < s->sb.arenas; a++) {
         struct host_unit *unit = &s->host.arena[a];
@@ -173,4 +175,74 @@ int unit_return_empty_arenas(struct gismo_store *s) {
         host_unclaim(s, &unit->claim);
     }
     return returned;
+}
+
+/*
+ * All chunks of the group are NONE and nobody uses one: claimed one by one, so that nobody begins with one while the state
+ * changes; whoever claims one later looks at the state again. Their pins and requests are void with their objects.
+ */
+static bool close_group(struct gismo_store *s, uint32_t group) {
+    uint32_t from = group * s->sb.group_chunks, to = from + s->sb.group_chunks, c;
+    if (to > s->chunks)
+        to = (uint32_t)s->chunks;
+    for (c = from; c < to; c++)
+        if (!bit_get(s->host.free_chunks, c))
+            return false;
+    for (c = from; c < to && chunk_claim_locked(s, c); c++) {
+        if (s->local[c].cells == 0)
+            continue;
+        chunk_unclaim_locked(s, c);
+        break;
+    }
+    bool empty = c == to;
+    if (empty) {
+        for (uint32_t i = from; i < to; i++)
+            bit_clear(s->host.free_chunks, i);
+        loc_store(&s->host.group[group].state, (uint32_t)HOST_UNIT_RETURNING);
+    }
+    while (c-- > from)
+        chunk_unclaim_locked(s, c);
+    return empty;
+}
+
+static int return_empty_groups(struct gismo_store *s) {
+    int returned = 0;
+    for (uint32_t g = 0; g < s->sb.groups; g++) {
+        struct host_unit *unit = &s->host.group[g];
+        if (loc_load(&unit->state) != HOST_UNIT_OWNED || !host_claim(s, &unit->claim))
+            continue;
+        if (loc_load(&unit->state) == HOST_UNIT_OWNED && close_group(s, g)) {
+            uint64_t agreed;
+            if (agree_change(s, agree_register_of(s, AGREE_GROUP, g), give_decide, s, &agreed) == GISMO_OK) {
+                loc_store(&unit->state, (uint32_t)HOST_UNIT_NONE);
+                publish_word(s, AGREE_GROUP, g / 64);
+                returned++;
+            } else {
+                open_group(s, g);
+                loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);
+            }
+        }
+        host_unclaim(s, &unit->claim);
+    }
+    return returned;
+}
+
+/* By the elected process, when another lane wishes for room, and at the last close. */
+int unit_return_empty(struct gismo_store *s) { return return_empty_arenas(s) + return_empty_groups(s); }
+
+/*
+ * Who died returning a unit, or leasing it after the agreement, is looked for: nobody else would claim a unit that is RETURNING, and
+ * other hosts could not have what the register says is ours although we know nothing of it (P7).
+ */
+void unit_settle(struct gismo_store *s, enum agree_unit kind, uint32_t index, uint64_t dead_claim) {
+    struct host_unit *unit = unit_of(s, kind, index);
+    if (loc_load(&unit->claim) != dead_claim ||
+        !(kind == AGREE_ARENA ? arena_claim(s, index) : host_claim(s, &unit->claim)))
+        return;
+    if (kind == AGREE_GROUP && loc_load(&unit->state) == HOST_UNIT_RETURNING) /* of an arena: arena_claim does it */
+        loc_store(&unit->state, (uint32_t)HOST_UNIT_NONE); /* and if it is still ours it is leased again below */
+    if (loc_load(&unit->state) == HOST_UNIT_NONE &&
+        agree_owner(agree_peek(s, agree_register_of(s, kind, index))) == s->lane + 1)
+        (void)unit_lease(s, kind, index); /* goes on where the dead one was */
+    host_unclaim(s, &unit->claim);
 }

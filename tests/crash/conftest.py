@@ -149,10 +149,12 @@ class Crash:
             for _ in range(count)
         ]
         sealed = self.find("object_publish")[0]
-        # In the middle of returning an arena, before and after the agreement.
+        # In the middle of returning arenas and, after them, slot groups: before and after the agreement.
         agree = self.find("write_line")[0]
-        specs += [f"lease:{agree}:{self.hits['lease'][agree] - 8 * k}" for k in range(6)]
-        specs += [f"lease:{site}:1" for site in self.find("unit_return_empty_arenas") if site in self.hits["lease"]]
+        written = self.hits["lease"][agree]
+        specs += [f"lease:{agree}:{written - 8 * k}" for k in range(min(30, written // 8))]
+        returning = [s for f in ("return_empty_arenas", "return_empty_groups", "close_group") for s in self.find(f)]
+        specs += [f"lease:{site}:1" for site in returning if site in self.hits["lease"]]
         # One that died while it buried another.
         specs += [f"own:{sealed}:1,recover:{site}:1" for site in self.find("host_bury")]
         # Holding an arena.

@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from crash.conftest import Crash, Result
 
+DAMAGED = "the record was damaged meanwhile: tests/native/test_store.c"
+FORMAT = "the killing of a format is tests/native/test_format.c"
 # Places that a script with a fixed interleaving cannot reach: (function, text of the line) to why.
 UNREACHED = {
     (
@@ -26,8 +28,26 @@ UNREACHED = {
         "loc_or(&control->pending, 1ull << i);",
     ): "a race: asked again, of a later object, meanwhile",
     ("chunk_claim_locked", "loc_store(&control->claim, (uint64_t)0);"): "the header is damaged: tests/fuzz",
+    ("quota_tick", "loc_store(&h->lease_stop, (uint64_t)0);"): "two seconds after the last wish: the cases are shorter",
+    ("quota_tick", "loc_store(&h->wish_until_ns, (uint64_t)0);"): "two seconds after the last wish",
     ("forget_old_wish", "prim_store64(&lane->pages_wanted, 0);"): "after a second of waiting: the cases are shorter",
-    ("unit_return_empty_arenas", "loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);"): "1,000 lost ballots in a row",
+    (
+        "activate",
+        "(void)loc_cas(claim, &seen, (uint64_t)0);",
+    ): "two deaths within microseconds, and a join: test_join.c",
+    ("restore_extent", "prim_store64(&shared->offset, object->handle.offset);"): DAMAGED,
+    ("restore_extent", "prim_store64(&shared->length, draft_extent(object));"): DAMAGED,
+    (
+        "restore_extent",
+        "prim_store64(word_of(shared, offsetof(struct fmt_slot, buffers) / 8), shape);",
+    ): DAMAGED,
+    ("format_opened", "GISMO_SITE(SHARED);"): FORMAT,
+    ("erase_superblock", "prim_store64(&at->magic, 0);"): FORMAT,
+    ("zero_and_flush", "GISMO_SITE(SHARED);"): FORMAT,
+    ("write_superblock", "prim_store64(&to[i], words[i]);"): FORMAT,
+    ("write_superblock", "prim_store64(&to[0], words[0]);"): FORMAT,
+    ("return_empty_arenas", "loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);"): "1,000 lost ballots in a row",
+    ("return_empty_groups", "loc_store(&unit->state, (uint32_t)HOST_UNIT_OWNED);"): "1,000 lost ballots in a row",
 }
 
 

@@ -196,10 +196,17 @@ static uint32_t put_name(gismo_store *s, uint64_t length) {
 
 static uint32_t put(gismo_store *s, uint64_t length) { return put_entry(s, length, NULL, 1); }
 
+static bool dies_first; /* one of those that kill_some makes */
+
 static uint32_t create(gismo_store *s, uint64_t length, gismo_object *object) {
     uint32_t id = new_entry(CREATED, length, NULL, 1);
     gismo_create_options o = options_of(id);
-    must(gismo_create(s, length, &o, object), "create");
+    int status = gismo_create(s, length, &o, object);
+    if (status == GISMO_EFULL && dies_first) { /* those before it left the store full: then it dies here */
+        set(id, DELETED);
+        _exit(0);
+    }
+    must(status, "create");
     entry_of(id)->handle = object->handle;
     fill(object->data, id, 0, length);
     return id;
@@ -908,6 +915,11 @@ static void scenario_lease(void) {
     for (uint32_t i = 0; i < n; i++)
         erase(s, ids[i]);
     call(B, AUTOTICK, 0, 0, 0);
+    for (n = 0; n < 12; n++) /* a chunk each, so that slot groups become empty, too */
+        ids[n] = put(s, 64 << (n % 6) << (n / 6 * 3));
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i])
+            erase(s, ids[i]);
     begin(B, PUT, 1900000, 0, 0); /* B wishes, we return */
     for (int i = 0; i < 6; i++) {
         sleep_ns(MS);
@@ -1051,6 +1063,7 @@ static void kill_some(void) {
         pid_t pid = fork();
         if (pid == 0) {
             wspec[0] = 0; /* no deaths before these deaths */
+            dies_first = true;
             arm_site = site;
             arm_nth = nth;
             arm_signal = SIGKILL;
@@ -1194,20 +1207,27 @@ static void kill_server(enum who who) {
     servers[who] = 0;
 }
 
+static void count_hits(uint64_t *hits) {
+    const char *file, *function;
+    uint32_t line, kind;
+    for (uint32_t i = 0; i < gismo_sites_count() && i < SITES; i++)
+        gismo_sites_info(i, &file, &function, &line, &kind, &hits[i]);
+}
+
 static pid_t start_victim(size_t scenario) {
     pid_t pid = fork();
     if (pid != 0)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    static uint64_t before[SITES]; /* of the one who forked us and made the store */
+    count_hits(before);
     if (!scenarios[scenario].arms_itself)
         gismo_sites_arm(arm_site, arm_nth, arm_signal);
     scenarios[scenario].run();
     gismo_sites_arm(-1, 0, 0);
-    for (uint32_t i = 0; i < gismo_sites_count() && i < SITES; i++) {
-        const char *file, *function;
-        uint32_t line, kind;
-        gismo_sites_info(i, &file, &function, &line, &kind, &sh->hits[i]);
-    }
+    count_hits(sh->hits);
+    for (uint32_t i = 0; i < SITES; i++)
+        sh->hits[i] -= before[i];
     sh->completed = 1;
     _exit(0);
 }

@@ -411,7 +411,7 @@ static void mutate(struct input *in) {
             cell->sequence = ring->tail + 1;
             cell->what = number(in) % 16 << 32 | (number(in) & 0xffffffff);
             cell->value = number(in);
-            cell->check = cell->sequence ^ cell->what ^ cell->value;
+            cell->check = crc32c(0, cell, 3 * sizeof(uint64_t));
             ring->tail++;
         }
         break;

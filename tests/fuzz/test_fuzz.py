@@ -105,6 +105,8 @@ def make_seeds(folder: Path, seed: int) -> None:
             if body[-2] in (7, 8, 9, 10):
                 body += rng.randbytes(2)
         (folder / f"seed-{n}").write_bytes(bytes(body[:LONGEST_INPUT]))
+    for known in (HERE / "found").iterdir():
+        shutil.copy(known, folder)
 
 
 def environment() -> dict[str, str]:
@@ -156,6 +158,14 @@ def fuzz(program: Path, folder: Path, cases: int, capsys: pytest.CaptureFixture[
     with capsys.disabled():
         print(f"\n  fuzz: {total} cases in {seconds:.0f} s, {total / seconds:.0f} a second, {workers} processes")
     assert total >= cases
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (HERE / "found").iterdir()))
+def test_what_was_found_stays_mended(name: str) -> None:
+    """Inputs on which the core once failed."""
+    command = [str(target()), "-detect_leaks=0", str(HERE / "found" / name)]
+    again = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
+    assert again.returncode == 0, again.stderr[-6000:]
 
 
 def test_damaged_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
 #include "copy.h"
 #include "copy_pool.h"
 #include "cpu.h"
@@ -44,16 +45,6 @@ const char *__tsan_default_options(void) { return "report_signal_unsafe=0"; }
 #endif
 
 #define MIB ((size_t)1 << 20)
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                            \
-            fprintf(stderr, __VA_ARGS__);                                                                              \
-            fputc('\n', stderr);                                                                                       \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 static void fill_random(void *data, size_t n, uint64_t seed) {
     unsigned char *p = data;
     for (size_t i = 0; i < n; i++) {

@@ -5,6 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
 #include "format.h"
 #include "gismo.h"
 
@@ -12,16 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                            \
-            fprintf(stderr, __VA_ARGS__);                                                                              \
-            fputc('\n', stderr);                                                                                       \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 #define LANES_MAX FMT_MAX_LANES
 #define ULL(x) ((unsigned long long)(x))
@@ -117,7 +108,7 @@ static void try_shape(uint64_t size, uint64_t objects, uint32_t lanes, bool must
     CHECK(sb.data_offset + sb.data_bytes + FMT_SUPERBLOCK_BYTES + FMT_PAGE > sb.size, "nothing is left over");
     CHECK(sb.segment_max >= (64 << 10) && sb.segment_max <= (1 << 20), "segment");
     if (objects == 0 && lanes == 0 && size >= 8 << 20) /* by default the metadata are a small part */
-        CHECK(sb.data_bytes >= size / 100 * (size >= 64 << 20 ? 88 : 75), "%llu bytes: only %llu for data", ULL(size),
+        CHECK(sb.data_bytes >= size / 100 * (size >= 64 << 20 ? 90 : 75), "%llu bytes: only %llu for data", ULL(size),
               ULL(sb.data_bytes));
     uint32_t crc = fmt_superblock_crc(&sb);
     for (int i = 0; i < 8; i++) { /* every byte counts */

@@ -5,15 +5,19 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
+#include "format.h"
 #include "gismo.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,17 +32,6 @@ const char *__tsan_default_suppressions(void) {
 #else
 #define FORKS_WORK 1
 #endif
-
-#define CHECK(condition, ...)                                                                                          \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                            \
-            fprintf(stderr, __VA_ARGS__);                                                                              \
-            fprintf(stderr, " (last error: %s)\n", gismo_error_message());                                             \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-#define OK(call) CHECK((call) == GISMO_OK, "failed")
 
 static uint64_t now_ms(void) {
     struct timespec t;
@@ -378,8 +371,138 @@ static void test_cold(void) {
     shut(s);
 }
 
+/* ---- the medium is damaged meanwhile ------------------------------------------------------------------ */
+
+/* The record of a draft is spoilt before seal: neither believed nor sealed, and no pages of others are given back. */
+static void test_damaged_draft(uint32_t coherence, uint64_t size) {
+    enum { SIZE = 16 << 20 };
+    gismo_format_options o = {.size_bytes = SIZE, .force = 1, .coherence = coherence};
+    OK(gismo_format("damaged", &o, NULL, NULL, NULL));
+    int fd = open("damaged", O_RDWR | O_CLOEXEC);
+    uint8_t *medium = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(fd >= 0 && medium != MAP_FAILED, "map");
+    close(fd);
+    const struct fmt_superblock *sb = (const void *)medium;
+    gismo_store *s = open_as("damaged", "state-damaged", false);
+    uint8_t *payload = malloc(size);
+    memset(payload, 0x77, size);
+    gismo_handle other = put(s, payload, size, NULL);
+    for (int damage = 0; damage < 5; damage++) {
+        gismo_object draft;
+        OK(gismo_create(s, size, NULL, &draft));
+        memset(draft.data, 0x11, size);
+        struct fmt_slot *record = (struct fmt_slot *)(void *)(medium + sb->slots_offset) + draft.handle.slot;
+        switch (damage) {
+        case 0:
+            record->length = 1ull << 40;
+            break;
+        case 1:
+            record->offset = SIZE - FMT_LINE;
+            break;
+        case 2:
+            record->offset = other.offset;
+            break;
+        case 3:
+            record->buffers = GISMO_BUFFERS_MAX;
+            break;
+        default:
+            record->name_bytes = 255;
+            break;
+        }
+        CHECK(gismo_seal(s, &draft, damage & 1 ? GISMO_SEAL_CRC : 0) == GISMO_ECORRUPT, "damage %d", damage);
+        OK(gismo_abort(s, &draft));
+        gismo_handle next = put(s, payload, size, NULL), again = put(s, payload, size, NULL);
+        CHECK(next.offset != other.offset && again.offset != other.offset, "given out twice");
+        CHECK(can_get(s, &other), "the neighbour");
+        OK(gismo_delete(s, &next));
+        OK(gismo_delete(s, &again));
+        clean(s, 1);
+    }
+    free(payload);
+    munmap(medium, SIZE);
+    shut(s);
+}
+
+/* ---- one sealed object of each name ------------------------------------------------------------------- */
+
+enum { SEALERS = 4, CONTESTS = 2000 };
+static pthread_barrier_t ready;
+static gismo_store *contest_store[SEALERS];
+static int contest_status[SEALERS];
+static gismo_object contest_draft[SEALERS];
+
+static void *seals(void *argument) {
+    uintptr_t i = (uintptr_t)argument;
+    for (int round = 0; round < CONTESTS; round++) {
+        pthread_barrier_wait(&ready);
+        contest_status[i] = gismo_seal(contest_store[i], &contest_draft[i], 0);
+        pthread_barrier_wait(&ready);
+    }
+    return NULL;
+}
+
+/* All have a draft of the name and seal at the same moment: exactly one may. Two threads each of two processes. */
+static void test_one_name(void) {
+    fresh("name", 16 << 20);
+    gismo_store *a = open_as("name", "state-name", false), *b = open_as("name", "state-name", false);
+    pthread_barrier_init(&ready, NULL, SEALERS + 1);
+    pthread_t threads[SEALERS];
+    for (uintptr_t i = 0; i < SEALERS; i++) {
+        contest_store[i] = i % 2 ? a : b;
+        CHECK(pthread_create(&threads[i], NULL, seals, (void *)i) == 0, "thread");
+    }
+    for (int round = 0; round < CONTESTS; round++) {
+        gismo_create_options o = {.name = "wanted", .name_bytes = 6};
+        for (uint32_t i = 0; i < SEALERS; i++)
+            OK(gismo_create(contest_store[i], 64, &o, &contest_draft[i]));
+        pthread_barrier_wait(&ready);
+        pthread_barrier_wait(&ready);
+        uint32_t won = SEALERS;
+        for (uint32_t i = 0; i < SEALERS; i++) {
+            CHECK(contest_status[i] == GISMO_OK || contest_status[i] == GISMO_EEXIST, "seal: %d", contest_status[i]);
+            if (contest_status[i] != GISMO_OK) {
+                OK(gismo_abort(contest_store[i], &contest_draft[i]));
+                continue;
+            }
+            CHECK(won == SEALERS, "round %d: %u and %u are both called so", round, won, i);
+            won = i;
+        }
+        CHECK(won < SEALERS, "round %d: nobody got the name", round);
+        gismo_handle found;
+        OK(gismo_lookup(a, "wanted", 6, 0, &found));
+        CHECK(memcmp(&found, &contest_draft[won].handle, sizeof found) == 0, "the name is the winner's");
+        OK(gismo_delete(contest_store[won], &found));
+    }
+    for (uint32_t i = 0; i < SEALERS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&ready);
+    clean(a, 0);
+    shut(b);
+    shut(a);
+    /* Another host: whose seal begins when the first has returned is told. */
+    a = open_as("name", "state-name", false);
+    b = open_as("name", "state-other-name", false);
+    gismo_create_options o = {.name = "wanted", .name_bytes = 6};
+    gismo_object first, second;
+    OK(gismo_create(a, 64, &o, &first));
+    OK(gismo_create(b, 64, &o, &second));
+    OK(gismo_seal(b, &second, 0));
+    CHECK(gismo_seal(a, &first, 0) == GISMO_EEXIST, "another host's");
+    gismo_handle found;
+    OK(gismo_lookup(a, "wanted", 6, 0, &found));
+    CHECK(memcmp(&found, &second.handle, sizeof found) == 0, "the one that was sealed");
+    OK(gismo_abort(a, &first));
+    shut(b);
+    shut(a);
+}
+
 int main(void) {
     alarm(240);
+    test_one_name();
+    for (uint32_t coherence = 0; coherence < 2; coherence++) {
+        test_damaged_draft(coherence, 300);
+        test_damaged_draft(coherence, 100000);
+    }
     test_threads();
     test_one_host_twice();
     test_two_hosts();

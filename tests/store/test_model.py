@@ -156,7 +156,13 @@ class StoreModel(RuleBasedStateMachine):
             with pytest.raises(StoreClosed):
                 written.draft.seal()
             return multiple()
-        handle = written.draft.seal(crc=crc)
+        if written.name is not None and self.reference.called(written.name):
+            with pytest.raises(NameTaken):
+                written.draft.seal(crc=crc)
+            self.reference.drafts.remove(written)
+            written.draft.abort()
+            return multiple()
+        handle = self.once_the_name_is_free(lambda: written.draft.seal(crc=crc))
         self.reference.drafts.remove(written)
         self.reference.objects[handle] = Object([written.data], written.host, written.name, written.tag)
         return handle
