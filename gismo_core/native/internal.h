@@ -125,6 +125,7 @@ void sleep_ns(uint64_t ns);
 
 /* lock.c: a futex lock of one process; remade by fork in the child. */
 void store_lock(struct gismo_store *s);
+bool store_trylock(struct gismo_store *s);
 bool store_unlock(struct gismo_store *s); /* true: somebody was waiting for it */
 int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
 void futex_wake(uint32_t *word, int shared);
