@@ -88,6 +88,7 @@ struct gismo_store {
     uint64_t writable_arenas[FMT_MAX_ARENAS / 64];
     uint8_t empty_classes[8]; /* ring of classes + 1 whose open chunk lately became empty: the oldest is closed */
     uint32_t empty_next;
+    atomic_int work_left; /* the last tick found something that can only be done later */
     uint64_t wishes_seen, wishes_since_ns; /* of our lane, as the last tick saw them */
     uint64_t idle_operations; /* as the last tick saw them: nothing happened since, so empty chunks can go */
 

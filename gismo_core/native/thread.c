@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define BUSY_NS 10000000ull
+#define CALM_NS 50000000ull
 #define IDLE_NS 100000000ull
 #define LAZY_NS 1000000000ull
 #define SILENT_LEADER_NS 500000000ull
@@ -70,6 +71,7 @@ static bool somebody_wishes(struct gismo_store *s) {
 /* What this process does for itself: requests for the chunks that it claims. Caller holds the lock. */
 static int own_work(struct gismo_store *s) {
     int done = 0;
+    s->work_left = 0;
     for (uint64_t w = 0; w < s->host.words; w++) {
         for (uint64_t bits = s->claimed[w]; bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
@@ -78,6 +80,11 @@ static int own_work(struct gismo_store *s) {
             chunk_pending_locked(s, c);
             done += (int)__builtin_popcountll(chunk_retire_locked(s, c));
             chunk_settle_locked(s, c);
+            /* Pinned, or being written. (An open chunk of cells is retired by the operation that needs its slots.) */
+            struct local_chunk *l = &s->local[c];
+            bool later = l->deleted && (!l->open || l->size_class == FMT_CLASS_LARGE);
+            if (l->mine && (later || loc_load(&s->host.chunk[c].pending)))
+                s->work_left = 1;
         }
     }
     uint64_t now = operations(s);
@@ -276,6 +283,8 @@ static void *run(void *argument) {
             break;
         bool lively = done != 0 || (leader && (busy || loc_load(&s->host.header->retire_hint) || others_active(s)));
         uint64_t ns = lively || busy ? BUSY_NS : leader ? IDLE_NS / 2 : IDLE_NS * 2;
+        if (busy && !leader && done >= 0 && !s->work_left)
+            ns = CALM_NS; /* a request comes with a kick */
         if (rest(s, leader, kick, ns)) {
             /* The descriptor goes a little before the lock: look again for some milliseconds. */
             for (int i = 0; i < 12 && s->thread_state == THREAD_RUNS; i++) {
