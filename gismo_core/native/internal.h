@@ -88,6 +88,7 @@ struct gismo_store {
     uint64_t writable_arenas[FMT_MAX_ARENAS / 64];
     uint8_t empty_classes[8]; /* ring of classes + 1 whose open chunk lately became empty: the oldest is closed */
     uint32_t empty_next;
+    atomic_int work_left; /* the last tick found something that can only be done later */
     uint64_t wishes_seen, wishes_since_ns; /* of our lane, as the last tick saw them */
     uint64_t idle_operations; /* as the last tick saw them: nothing happened since, so empty chunks can go */
 
@@ -125,6 +126,7 @@ void sleep_ns(uint64_t ns);
 
 /* lock.c: a futex lock of one process; remade by fork in the child. */
 void store_lock(struct gismo_store *s);
+bool store_trylock(struct gismo_store *s);
 bool store_unlock(struct gismo_store *s); /* true: somebody was waiting for it */
 int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
 void futex_wake(uint32_t *word, int shared);

@@ -41,6 +41,14 @@ void store_lock(struct gismo_store *s) {
     s->lock_owner = (uint32_t)(uintptr_t)&thread_mark;
 }
 
+bool store_trylock(struct gismo_store *s) {
+    uint32_t expected = 0;
+    if (!__atomic_compare_exchange_n(&s->lock, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return false;
+    s->lock_owner = (uint32_t)(uintptr_t)&thread_mark;
+    return true;
+}
+
 bool store_unlock(struct gismo_store *s) {
     s->lock_owner = 0;
     if (LIKELY(__atomic_exchange_n(&s->lock, 0, __ATOMIC_RELEASE) != 2))

@@ -24,9 +24,11 @@
 #include <unistd.h>
 
 #define BUSY_NS 10000000ull
+#define CALM_NS 50000000ull
 #define IDLE_NS 100000000ull
 #define LAZY_NS 1000000000ull
 #define SILENT_LEADER_NS 500000000ull
+#define PUT_OFF_MAX 4u
 
 enum { THREAD_NONE = 0, THREAD_RUNS = 1, THREAD_STOPPING = 2 };
 
@@ -39,6 +41,8 @@ struct runner {
     uint64_t operations_seen;
     uint64_t busy_until_ns;
     uint64_t last_heartbeat_ns;
+    uint32_t kick_seen;
+    uint32_t put_off; /* ticks in a row that an operation of our own was in the way of */
 };
 
 static uint64_t operations(const struct gismo_store *s) {
@@ -56,6 +60,7 @@ static bool others_active(struct gismo_store *s) {
 /* What this process does for itself: requests for the chunks that it claims. Caller holds the lock. */
 static int own_work(struct gismo_store *s) {
     int done = 0;
+    s->work_left = 0;
     for (uint64_t w = 0; w < s->host.words; w++) {
         for (uint64_t bits = s->claimed[w]; bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
@@ -64,6 +69,11 @@ static int own_work(struct gismo_store *s) {
             chunk_pending_locked(s, c);
             done += (int)__builtin_popcountll(chunk_retire_locked(s, c));
             chunk_settle_locked(s, c);
+            /* Pinned, or being written. (An open chunk of cells is retired by the operation that needs its slots.) */
+            struct local_chunk *l = &s->local[c];
+            bool later = l->deleted && (!l->open || l->size_class == FMT_CLASS_LARGE);
+            if (l->mine && (later || loc_load(&s->host.chunk[c].pending)))
+                s->work_left = 1;
         }
     }
     if (UNLIKELY(loc_load(&s->host.header->wish_until_ns) != 0))
@@ -89,11 +99,9 @@ static void forget_old_wish(struct gismo_store *s, uint64_t *wishes_seen, uint64
     }
 }
 
-/* One round. leader = the host's work, too. Returns units of work done. */
-int thread_tick(struct gismo_store *s, int leader) {
-    int done = 0;
-    store_lock(s);
-    done += own_work(s);
+/* Caller holds the lock. */
+static int tick_locked(struct gismo_store *s, int leader) {
+    int done = own_work(s);
     if (leader) {
         done += ring_receive_all(s);
         if (loc_load(&s->host.header->retire_hint)) {
@@ -113,6 +121,23 @@ int thread_tick(struct gismo_store *s, int leader) {
         unit_publish_maps(s);
         forget_old_wish(s, &s->wishes_seen, &s->wishes_since_ns);
     }
+    return done;
+}
+
+/* One round. leader = the host's work, too. Returns units of work done. */
+int thread_tick(struct gismo_store *s, int leader) {
+    int done = 0;
+    store_lock(s);
+    done += tick_locked(s, leader);
+    store_unlock(s);
+    return done;
+}
+
+/* The same for a process that only has its own work to do: not in the middle of one of its operations. -1 = it was. */
+static int tick_aside(struct gismo_store *s) {
+    if (!store_trylock(s))
+        return -1;
+    int done = tick_locked(s, 0);
     store_unlock(s);
     return done;
 }
@@ -132,6 +157,7 @@ static void reap(struct gismo_store *s) {
 }
 
 static int guarded_tick(struct gismo_store *s, int leader) { return GUARDED(s, thread_tick(s, leader)); }
+static int guarded_tick_aside(struct gismo_store *s) { return GUARDED(s, tick_aside(s)); }
 static int guarded_reap(struct gismo_store *s) { return GUARDED(s, (reap(s), 0)); }
 static int guarded_heartbeat(struct gismo_store *s) { return GUARDED(s, (lane_heartbeat(s), 0)); }
 
@@ -180,9 +206,8 @@ static void watch_deaths(struct gismo_store *s) {
 }
 
 /* Sleeps until kicked, a death, or the time is over. Returns 1 if somebody died, perhaps. */
-static int rest(struct gismo_store *s, int leader, uint64_t ns) {
+static int rest(struct gismo_store *s, int leader, uint32_t kick, uint64_t ns) {
     struct host_process *p = &s->host.process[s->index];
-    uint32_t kick = loc_load(&p->kick);
     if (s->thread_state != THREAD_RUNS)
         return 0;
     if (!leader || s->inotify_fd < 0) {
@@ -211,6 +236,8 @@ static void *run(void *argument) {
     r->beat_seen_ns = r->last_probe_ns = now_ns();
     uint64_t last_reap = 0;
     while (s->thread_state == THREAD_RUNS && !s->failed) {
+        uint32_t kick =
+            loc_load(&s->host.process[s->index].kick); /* before the look: one that comes later ends the rest */
         bool leader = elect(r);
         uint64_t now = now_ns(), ops = operations(s);
         if (ops != r->operations_seen) {
@@ -218,7 +245,19 @@ static void *run(void *argument) {
             r->busy_until_ns = now + LAZY_NS;
         }
         bool busy = now < r->busy_until_ns;
-        int done = guarded_tick(s, leader);
+        /*
+         * A lock that is held is mostly held by an operation that we have just preempted: to sleep on it costs that operation a
+         * futex call and the processor two switches. So the thread goes aside, but not when asked, and a few times only.
+         */
+        int done;
+        if (leader || kick != r->kick_seen || r->put_off >= PUT_OFF_MAX) {
+            done = guarded_tick(s, leader);
+            r->put_off = 0;
+        } else {
+            done = guarded_tick_aside(s);
+            r->put_off = done < 0 ? r->put_off + 1 : 0;
+        }
+        r->kick_seen = kick;
         if (leader) {
             loc_store(&s->host.header->leader_beat, loc_load(&s->host.header->leader_beat) + 1);
             watch_deaths(s);
@@ -233,9 +272,11 @@ static void *run(void *argument) {
         }
         if (s->failed || s->thread_state != THREAD_RUNS)
             break;
-        bool lively = done > 0 || (leader && (busy || loc_load(&s->host.header->retire_hint) || others_active(s)));
+        bool lively = done != 0 || (leader && (busy || loc_load(&s->host.header->retire_hint) || others_active(s)));
         uint64_t ns = lively || busy ? BUSY_NS : leader ? IDLE_NS / 2 : IDLE_NS * 2;
-        if (rest(s, leader, ns)) {
+        if (busy && !leader && done >= 0 && !s->work_left)
+            ns = CALM_NS; /* a request comes with a kick */
+        if (rest(s, leader, kick, ns)) {
             /* The descriptor goes a little before the lock: look again for some milliseconds. */
             for (int i = 0; i < 12 && s->thread_state == THREAD_RUNS; i++) {
                 guarded_reap(s);
