@@ -1,0 +1,54 @@
+"""The process that has a cluster and runs scenarios on it: python -m ray_scenarios.server FD KIND FOLDER."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ray_scenarios import cluster, table, talk
+from ray_scenarios.outcome import Outcome
+from ray_scenarios.run import Proxy, Run
+
+
+class Server:
+    """Its methods are called by served.py."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._cluster = cluster.TwoNodes(cluster.KINDS[kind], folder)
+        self._scenarios = table.scenarios()
+        self._idle: dict[int, list[Proxy]] = {0: [], 1: []}
+
+    def ready(self) -> bool:
+        """The cluster stands."""
+        return True
+
+    def run(self, scenario: str, kill: str, seed: int) -> dict[str, Any]:
+        """One run; an Outcome as JSON."""
+        outcome = Outcome(scenario, kill, seed)
+        begin = time.monotonic()
+        run = Run(self._cluster, outcome, self._idle)
+        try:
+            self._scenarios[scenario].function(run, kill)
+            run.finish()
+        except Exception:  # noqa: BLE001 - told to the one who judges
+            outcome.broken = traceback.format_exc()
+        outcome.wall_s = round(time.monotonic() - begin, 2)
+        return outcome.as_json()
+
+    def end(self) -> None:
+        """Stop the cluster."""
+        self._cluster.end()
+
+
+def main(file_descriptor: str, kind: str, folder: str) -> None:
+    """Serve until standard input ends."""
+    server = Server(kind, Path(folder))
+    talk.serve(server, int(file_descriptor))
+    server.end()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
