@@ -82,7 +82,7 @@ def _shuffle(context: Context) -> Iterator[Measurement]:
             side.ask("transfer.drop")
             if turn >= 0:
                 samples.add(side, found["shuffle_s"], cpu_s)
-    yield samples.measurement(SHUFFLE.name, per_s=1, moved_bytes=partitions * nbytes)
+    yield samples.measurement(SHUFFLE.name, per_s=1, nbytes=partitions * nbytes)
 
 
 def _spill_shape(quick: bool) -> Shape:
@@ -103,7 +103,7 @@ def _spill(context: Context) -> Iterator[Measurement]:
                 if turn >= 0:
                     samples.add(side, found["spill_s"], cpu_s)
                     spilled[side.name].append(found["spilled_bytes"])
-        measured = samples.measurement(SPILL.name, per_s=1, moved_bytes=count * nbytes)
+        measured = samples.measurement(SPILL.name, per_s=1, nbytes=count * nbytes)
         beside = {word: value for word, value in measured.details.items() if "CPU" in word}
         beside |= {"GiB spilled": median(spilled[GISMO]) / GIB, "stock's": median(spilled[STOCK]) / GIB}
         yield Measurement(SPILL.name, measured.samples, measured.baselines, beside)

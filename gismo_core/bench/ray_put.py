@@ -9,6 +9,7 @@ from gismo_core.bench.clusters.samples import Samples, median
 from gismo_core.bench.clusters.shape import Shape
 from gismo_core.bench.clusters.side import GISMO
 from gismo_core.bench.group import GIB, KIB, MIB, Context, Group
+from gismo_core.bench.memory import has_huge_pages
 from gismo_core.bench.result import Measurement, Row
 
 # Size, its bytes, how many make one sample, and the bound.
@@ -20,7 +21,15 @@ _SIZES = (
 )
 _WARM_UP = 3
 
-# ray.put.1GiB.inplace joins them with gismo_core.ray.empty.
+IN_PLACE = Row(
+    "ray.put.1GiB.inplace",
+    "ms",
+    "lower",
+    "ray.put of an array of 1 GiB made by gismo_core.ray.empty",
+    "ratio",
+    50.0 if has_huge_pages() else 2.5,
+    None,
+)
 ROWS = tuple(
     Row(f"ray.put.{size}", "ms", "lower", f"ray.put of an array of {size}", "ratio", reach, None)
     for size, _, _, reach in _SIZES
@@ -53,16 +62,26 @@ def _put(context: Context) -> Iterator[Measurement]:
                     side.ask("transfer.drop")
                     if turn >= 0:
                         samples.add(side, found["put_s"], cpu_s)
-            measured = samples.measurement(name, moved_bytes=nbytes * count)
+            measured = samples.measurement(name, nbytes=nbytes, count=count)
             shares = {"share of np.copyto's speed": median(copies) / median(samples.seconds[GISMO])}
             cpu = {word: value for word, value in measured.details.items() if "CPU" in word}
             yield Measurement(name, measured.samples, measured.baselines, shares | cpu)
+        if IN_PLACE.name in context.wanted:
+            samples = Samples()
+            context.say(f"put of an array that lies in the store: {context.samples} pairs")
+            for turn in range(-_WARM_UP, context.samples):
+                for side in pair.turns(turn):
+                    found = side.ask("putting.put_in_place", nbytes=context.pick(GIB, 32 * MIB), number=turn + 10)
+                    side.ask("transfer.drop")
+                    if turn >= 0:
+                        samples.add(side, found["put_s"])
+            yield samples.measurement(IN_PLACE.name)
 
 
 GROUPS = (
     Group(
         name="ray.put",
-        rows=ROWS,
+        rows=(*ROWS, IN_PLACE),
         run=_put,
         needs_bytes=lambda quick: _shape(quick).needs_bytes() + (GIB if quick else 5 * GIB),
         needs_packages=("ray", "numpy"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from gismo_core.bench.clusters.pair import Pair, both
 from gismo_core.bench.clusters.samples import Samples
 from gismo_core.bench.clusters.shape import Shape
 from gismo_core.bench.clusters.side import GISMO, STOCK
 from gismo_core.bench.group import GIB, KIB, MIB, Context, Group
+from gismo_core.bench.memory import has_huge_pages
 from gismo_core.bench.result import Measurement, Row
 
 _PAIRS = 16  # the bound asks for 15 at least
@@ -23,15 +23,6 @@ _SMALL = (
 )
 
 
-def _has_huge_pages() -> bool:
-    """Whether a pool in /dev/shm gets huge pages."""
-    try:
-        text = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
-    except OSError:
-        return False
-    return any(f"[{word}]" in text for word in ("always", "within_size", "force"))
-
-
 def _row(name: str, what: str, reach: float, aim: float | None, **more: object) -> Row:
     return Row(name, "ms", "lower", what, "ratio", reach, aim, **more)  # type: ignore[arg-type]
 
@@ -43,7 +34,7 @@ GET_READ = _row(
 GET_READ_NEW = _row(
     "ray.remote_get_read.1GiB.new_worker",
     "the same by a worker that has not touched the pool before",
-    12.0 if _has_huge_pages() else 5.0,
+    12.0 if has_huge_pages() else 5.0,
     18.0,
 )
 FLAT = _row("ray.remote_get.flat", "Gismo's get of 1 GiB ÷ its get of 1 MiB", 1.5, 1.0, quotient=True)
@@ -97,11 +88,11 @@ def _get(context: Context) -> Iterator[Measurement]:
                 pairs = context.pick(max(_PAIRS, context.samples), 2)
                 small[size] = _gets(context, pair, nbytes, context.pick(count, 4), pairs)
             if name in context.wanted:
-                yield small[size].measurement(name, moved_bytes=nbytes * context.pick(count, 4))
+                yield small[size].measurement(name, nbytes=nbytes, count=context.pick(count, 4))
         nbytes = context.pick(GIB, 16 * MIB)
         if {GET.name, FLAT.name} & context.wanted:
             large = _gets(context, pair, nbytes, 1, context.samples)
-            yield large.measurement(GET.name, moved_bytes=nbytes)
+            yield large.measurement(GET.name, nbytes=nbytes)
             if FLAT.name in context.wanted:
                 yield Measurement(
                     FLAT.name,
@@ -109,9 +100,7 @@ def _get(context: Context) -> Iterator[Measurement]:
                     {"get of 1 MiB": [seconds * 1e3 for seconds in small["1MiB"].seconds[GISMO]]},
                 )
         if GET_READ.name in context.wanted:
-            yield _gets(context, pair, nbytes, 1, context.samples, whole=True).measurement(
-                GET_READ.name, moved_bytes=nbytes
-            )
+            yield _gets(context, pair, nbytes, 1, context.samples, whole=True).measurement(GET_READ.name, nbytes=nbytes)
         if GET_READ_NEW.name in context.wanted:
             yield _new_workers(context, pair, nbytes)
 
@@ -140,7 +129,7 @@ def _new_workers(context: Context, pair: Pair, nbytes: int) -> Measurement:
             side.ask("transfer.drop")
             if turn >= 0:
                 samples.add(side, found["get_s"] + found["read_s"], cpu_s)
-    return samples.measurement(GET_READ_NEW.name, moved_bytes=nbytes)
+    return samples.measurement(GET_READ_NEW.name, nbytes=nbytes)
 
 
 # ---- return, list ----
@@ -159,7 +148,7 @@ def _return(context: Context) -> Iterator[Measurement]:
                 if turn >= 0:
                     samples.add(side, found["get_s"] + found["read_s"], cpu_s)
                     mapped.add(side, found["get_s"])
-        measured = samples.measurement(RETURN.name, moved_bytes=nbytes)
+        measured = samples.measurement(RETURN.name, nbytes=nbytes)
         for name, word in ((GISMO, "ms until it is mapped"), (STOCK, "stock's")):
             measured.details[word] = sorted(mapped.seconds[name])[context.samples // 2] * 1e3  # type: ignore[index]
         yield measured
@@ -176,7 +165,7 @@ def _list(context: Context) -> Iterator[Measurement]:
                 side.ask("transfer.drop")
                 if turn >= 0:
                     samples.add(side, found["get_s"], cpu_s)
-        yield samples.measurement(LIST.name, moved_bytes=count * nbytes)
+        yield samples.measurement(LIST.name, nbytes=count * nbytes)
 
 
 # ---- broadcast ----
@@ -198,7 +187,7 @@ def _broadcast(context: Context) -> Iterator[Measurement]:
                     samples.add(side, found["broadcast_s"], cpu_s)
                     copies[side.name].append(held)
         # One node has it from the start.
-        yield samples.measurement(BROADCAST.name, moved_bytes=nbytes, copies=shape.nodes - 1)
+        yield samples.measurement(BROADCAST.name, nbytes=nbytes, copies=shape.nodes - 1)
         yield Measurement(COPIES.name, copies[GISMO], {STOCK: copies[STOCK]})
 
 
@@ -222,7 +211,7 @@ def _torch(context: Context) -> Iterator[Measurement]:
                 side.ask("transfer.drop")
                 if turn >= 0:
                     samples.add(side, found["by_value_s"], cpu_s)
-        yield samples.measurement(TORCH.name, moved_bytes=actors * nbytes)
+        yield samples.measurement(TORCH.name, nbytes=actors * nbytes)
 
 
 _RAY = ("ray", "numpy")

@@ -23,28 +23,32 @@ class Samples:
         self.seconds[side.name].append(seconds)
         self.cpu_s[side.name] += cpu_s
 
-    def measurement(self, name: str, *, per_s: float = 1e3, moved_bytes: int = 0, copies: int = 1) -> Measurement:
-        """For a row in ms (per_s 1e3) or s (1). moved_bytes: of one sample, with the lines that could have moved them;
-        copies: how many times one line would have to move the object of a sample."""
+    def measurement(
+        self, name: str, *, per_s: float = 1e3, nbytes: int = 0, count: int = 1, copies: int = 1
+    ) -> Measurement:
+        """For a row in ms (per_s 1e3) or s (1); with nbytes, also with what beside() says."""
         return Measurement(
             name,
             [seconds * per_s for seconds in self.seconds[GISMO]],
             {STOCK: [seconds * per_s for seconds in self.seconds[STOCK]]},
-            self.beside(moved_bytes, copies) if moved_bytes else {},
+            self.beside(nbytes, count, copies) if nbytes else {},
         )
 
-    def beside(self, moved_bytes: int, copies: int = 1) -> dict[str, float]:
-        """Processor time per GiB of both, and how many times as fast as a perfect line Gismo is."""
+    def beside(self, nbytes: int, count: int = 1, copies: int = 1) -> dict[str, float]:
+        """Processor time per GiB of both sides, and how many times as fast as a perfect line Gismo is.
+
+        nbytes: of one object; seconds are of one object. count: objects of one sample, whose processor time was taken
+        together. copies: how many times a line would have to carry the object.
+        """
         found = {}
         for side, word in ((GISMO, "CPU s/GiB"), (STOCK, "stock's CPU s/GiB")):
             taken = len(self.seconds[side])
             if taken:
-                found[word] = self.cpu_s[side] / (taken * moved_bytes / GIB)
-        ours = sorted(self.seconds[GISMO])
-        if ours:
-            median_s = ours[len(ours) // 2]
+                found[word] = self.cpu_s[side] / (taken * count * nbytes / GIB)
+        if self.seconds[GISMO]:
+            median_s = median(self.seconds[GISMO])
             for gbit_s in _LINES_GBIT_S:
-                found[f"times an ideal {gbit_s} Gbit/s line"] = moved_bytes * copies * 8 / (gbit_s * 1e9) / median_s
+                found[f"times an ideal {gbit_s} Gbit/s line"] = nbytes * copies * 8 / (gbit_s * 1e9) / median_s
         return found
 
 

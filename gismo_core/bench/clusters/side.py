@@ -36,6 +36,7 @@ class Side:
         self.state_dir = state_dir
         # Short: socket paths below it may have 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="gb-", dir="/tmp"))
+        (self.directory / "ray").mkdir()  # Ray notes there where its cluster is
         self._log = self.directory / "driver.log"
         processes.adopt_orphans()
         log = self._log.open("wb")
@@ -63,6 +64,8 @@ class Side:
         environment["RAY_TMPDIR"] = str(self.directory)
         environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
         environment["RAY_USAGE_STATS_ENABLED"] = "0"
+        # Eight nodes that start on few cores take longer than Ray's 30 s.
+        environment["RAY_raylet_start_wait_time_s"] = "180"
         # The machine is full on purpose, and shared: Ray must not kill workers for what others take.
         environment["RAY_memory_monitor_refresh_ms"] = "0"
         if self.store:
@@ -81,12 +84,12 @@ class Side:
         """Wait until the cluster is there."""
         self._hear()
 
-    def ask(self, what: str, **arguments: Any) -> Any:
+    def ask(self, what: str, /, **arguments: Any) -> Any:
         """Have ``work.MODULE.FUNCTION`` ("MODULE.FUNCTION") run in the driver; what it returns."""
         self.tell(what, **arguments)
         return self._hear()
 
-    def tell(self, what: str, **arguments: Any) -> None:
+    def tell(self, what: str, /, **arguments: Any) -> None:
         """As ask(), without waiting; hear() gets the answer."""
         stdin = self.process.stdin
         if stdin is None:
@@ -101,7 +104,7 @@ class Side:
         """The answer to tell()."""
         return self._hear()
 
-    def measured(self, what: str, **arguments: Any) -> tuple[Any, float]:
+    def measured(self, what: str, /, **arguments: Any) -> tuple[Any, float]:
         """As ask(), with the processor time that the whole cluster took meanwhile, s."""
         before = processes.cpu_seconds(self.process.pid)
         answer = self.ask(what, **arguments)
@@ -130,9 +133,8 @@ class Side:
         """Shut the cluster down; kill what does not go by itself; remove its files."""
         pids = processes.descendants(self.process.pid)
         if self.process.poll() is None:
-            for stream in (self.process.stdin,):
-                if stream is not None:
-                    stream.close()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
             try:
                 self.process.wait(timeout=_END_S)
             except subprocess.TimeoutExpired:
