@@ -18,6 +18,7 @@ from gismo_core.bench.clusters.shape import Shape
 from gismo_core.bench.worker import WorkerError
 
 GISMO, STOCK = "gismo", "stock Ray"
+_PARENT, _PREFIX = "/tmp", "gb-"
 _LOG_TAIL_BYTES = 3000
 _END_S = 20.0
 
@@ -34,8 +35,8 @@ class Side:
         self.shape = shape
         self.store = store
         self.state_dir = state_dir
-        # Short: socket paths below it may have 107 bytes.
-        self.directory = Path(tempfile.mkdtemp(prefix="gb-", dir="/tmp"))
+        # Short: socket paths below it may have 107 bytes. With our pid: see sweep().
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_PARENT))
         (self.directory / "ray").mkdir()  # Ray notes there where its cluster is
         self._log = self.directory / "driver.log"
         processes.adopt_orphans()
@@ -145,3 +146,20 @@ class Side:
         if self.process.stdout is not None:
             self.process.stdout.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def sweep(pid: int) -> None:
+    """Remove what clusters of a process that is dead left, and end what still runs for them as a child of ours.
+
+    Whoever calls this has called processes.adopt_orphans() before the process was started.
+    """
+    processes.end_all([child for child in processes.descendants(os.getpid()) if _belongs(child, pid)])
+    for left in Path(_PARENT).glob(f"{_PREFIX}{pid}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _belongs(child: int, pid: int) -> bool:
+    try:
+        return f"RAY_TMPDIR={_PARENT}/{_PREFIX}{pid}-".encode() in Path(f"/proc/{child}/environ").read_bytes()
+    except OSError:
+        return False
