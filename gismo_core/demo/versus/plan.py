@@ -19,7 +19,7 @@ _STEP_BYTES = 64 * MIB
 _POOL_UNITS = 6.0
 _PLASMA_UNITS = 1.5
 _SHM_UNITS = 6.5
-_MEMORY_UNITS = 11.0  # with what the processes of a cluster have of their own
+_MEMORY_UNITS = 14.0  # with what the processes of a cluster have of their own, and what others take meanwhile
 
 
 @dataclass(frozen=True, slots=True)
