@@ -14,7 +14,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv:
@@ -38,12 +38,21 @@ test-long: setup ## the tests that take long: fuzzing, soaks
 	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 .PHONY: demo
-demo: setup ## writers and readers on several hosts of one store, one of them killed
-	@$(BIN)/python -m gismo_core.demo
+demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute
+	@$(BIN)/python -m gismo_core.demo $(ARGS)
 
 .PHONY: bench
-bench: setup ## the figures of docs/results.md (ARGS='--only store.cycle*' for some)
+bench: bench-store bench-ray ## all figures of docs/results.md (some: make bench-ray ARGS='--only ray.put*')
+
+.PHONY: bench-store
+bench-store: setup ## the store's figures
 	@$(BIN)/gismo bench store $(ARGS)
+
+.PHONY: bench-ray
+bench-ray: setup ## Ray with Gismo against stock Ray; installs torch, some gigabytes, for the one row that needs it
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch || \
+	  echo 'make bench-ray: torch could not be installed, so its row is left out' >&2
+	@$(BIN)/gismo bench ray $(ARGS)
 
 .PHONY: lint
 lint: venv ## ruff, mypy --strict, import contracts, clang-format

@@ -1,11 +1,25 @@
-"""All groups of ``gismo bench store``, in the order in which they run."""
+"""All groups of ``gismo bench store`` and ``gismo bench ray``, in the order in which they run."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from gismo_core.bench import contended, copy, cycle, names, opening, recovery, versus_plasma, versus_vineyard
+from gismo_core.bench import (
+    contended,
+    copy,
+    cycle,
+    names,
+    opening,
+    ray_data,
+    ray_free,
+    ray_jobs,
+    ray_put,
+    ray_transfer,
+    recovery,
+    versus_plasma,
+    versus_vineyard,
+)
 from gismo_core.bench.group import Group
 
 GROUPS: tuple[Group, ...] = (
@@ -19,13 +33,21 @@ GROUPS: tuple[Group, ...] = (
     *versus_vineyard.GROUPS,
 )
 
+RAY_GROUPS: tuple[Group, ...] = (
+    *ray_transfer.GROUPS,
+    *ray_put.GROUPS,
+    *ray_jobs.GROUPS,
+    *ray_data.GROUPS,
+    *ray_free.GROUPS,
+)
 
-def select(pattern: str | None) -> Iterator[tuple[Group, frozenset[str]]]:
+
+def select(pattern: str | None, groups: Iterable[Group] = GROUPS) -> Iterator[tuple[Group, frozenset[str]]]:
     """Groups with a row that matches, and the names of these rows.
 
     pattern: shell wildcards over the whole name, or any part of a name; None selects all.
     """
-    for group in GROUPS:
+    for group in groups:
         wanted = frozenset(row.name for row in group.rows if matches(row.name, pattern))
         if wanted:
             yield group, wanted
@@ -38,4 +60,4 @@ def matches(name: str, pattern: str | None) -> bool:
 
 def find(name: str) -> Group:
     """The group of that name."""
-    return next(group for group in GROUPS if group.name == name)
+    return next(group for group in (*GROUPS, *RAY_GROUPS) if group.name == name)

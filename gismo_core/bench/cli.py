@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click  # noqa: TID253 - this module is a command line
 
 from gismo_core.bench import catalog, machine, table
 from gismo_core.bench.clib import MissingLibraryError, NativeError, native
+from gismo_core.bench.group import Group
 from gismo_core.bench.medium import Medium, RefusedError, parse_store, refuse_if_used
 from gismo_core.bench.runner import Report, run, work_directory
 
 
 @click.group()
 def bench() -> None:
-    """Measure the store on this machine."""
+    """Measure the store, and Ray on it, on this machine."""
 
 
 @bench.command()
@@ -48,9 +50,41 @@ def store(
     \b
     Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage or a medium that is in use.
     """
-    selection = list(catalog.select(only))
+    _measure("store", catalog.GROUPS, only, as_json, store_spec, destroy, quick, samples, list_rows)
+
+
+@bench.command()
+@click.option("--only", metavar="PATTERN", help="Rows whose name matches (wildcards), or contains this.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quick", is_flag=True, help="Small sizes and counts: to see that it runs, not how fast.")
+@click.option("--samples", default=7, show_default=True, type=click.IntRange(min=5), help="Samples of each figure.")
+@click.option("--list", "list_rows", is_flag=True, help="Say what the rows measure, and measure nothing.")
+def ray(only: str | None, as_json: bool, quick: bool, samples: int, list_rows: bool) -> None:
+    """Measure Ray with Gismo against stock Ray: the same work in two clusters of the same shape on this machine.
+
+    Both are asked by turns in the same run; stock Ray has its memory allocated beforehand. The clusters, the pool and
+    all files are this command's own and are gone afterwards. Takes up to 12 GiB of memory and most of an hour.
+
+    \b
+    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage.
+    """
+    _measure("ray", catalog.RAY_GROUPS, only, as_json, None, False, quick, samples, list_rows)
+
+
+def _measure(
+    name: str,
+    groups: Sequence[Group],
+    only: str | None,
+    as_json: bool,
+    store_spec: str | None,
+    destroy: bool,
+    quick: bool,
+    samples: int,
+    list_rows: bool,
+) -> None:
+    selection = list(catalog.select(only, groups))
     if not selection:
-        raise click.UsageError(f"no row matches {only!r}; `gismo bench store --list` names them")
+        raise click.UsageError(f"no row matches {only!r}; `gismo bench {name} --list` names them")
     if list_rows:
         for group, wanted in selection:
             for row in group.rows:
@@ -79,6 +113,7 @@ def store(
 
 def as_document(about: dict[str, object], report: Report) -> dict[str, object]:
     """The JSON form; ``baselines`` holds the samples of all that a row was compared with,
+    ``details`` what else was measured, ``intervals`` the 95 % intervals of the ratios that are judged by them,
     ``foreign_cpu`` the share of the cores that other processes took while it was measured."""
     return {
         "machine": about,
@@ -86,6 +121,8 @@ def as_document(about: dict[str, object], report: Report) -> dict[str, object]:
         "skipped": report.skipped,
         "failed": report.failed,
         "foreign_cpu": report.foreign,
+        "details": {result.row.name: result.details for result in report.results if result.details},
+        "intervals": {result.row.name: result.interval for result in report.results if result.interval is not None},
         "baselines": {result.row.name: result.baselines for result in report.results if result.baselines},
     }
 

@@ -41,3 +41,12 @@ def huge_bytes(path: Path) -> int:
         elif ours and key in ("ShmemPmdMapped:", "FilePmdMapped:"):
             total += int(rest.split()[0]) * 1024
     return total
+
+
+def has_huge_pages() -> bool:
+    """Whether a pool in /dev/shm gets huge pages."""
+    try:
+        text = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
+    except OSError:
+        return False
+    return any(f"[{word}]" in text for word in ("always", "within_size", "force"))

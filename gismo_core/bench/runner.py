@@ -24,6 +24,7 @@ from typing import Any
 
 from gismo_core.bench import catalog
 from gismo_core.bench.clib import MissingLibraryError, NativeError
+from gismo_core.bench.clusters import processes, side
 from gismo_core.bench.group import Context, Group
 from gismo_core.bench.medium import Medium, RefusedError
 from gismo_core.bench.noise import Usage
@@ -139,6 +140,8 @@ def run_one(group: Group, wanted: frozenset[str], medium: Medium, *, quick: bool
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GISMO_")}
     environment["GISMO_STATE_DIR"] = str(_state_dir(medium))
     before = Usage.now(_children_s())
+    if group.has_daemons:
+        processes.adopt_orphans()
     process = subprocess.Popen(
         [sys.executable, "-m", "gismo_core.bench.runner", json.dumps(order)], stdout=subprocess.PIPE, env=environment
     )
@@ -152,6 +155,8 @@ def run_one(group: Group, wanted: frozenset[str], medium: Medium, *, quick: bool
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if group.has_daemons:
+            side.sweep(process.pid)
         for left in medium.work.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     foreign = Usage.now(_children_s()).foreign_since(before)

@@ -25,13 +25,16 @@ def cells(result: Result) -> tuple[str, ...]:
     row = result.row
     sign = "≤" if row.better == "lower" and (row.judged == "value" or row.quotient) else "≥"
     unit = f" {row.unit}" if row.judged == "value" else "x"
+    ratio = "" if result.ratio is None else f"{number(result.ratio)}x"
+    if result.interval is not None:
+        ratio += " (95 %: {} to {})".format(*map(number, result.interval))
     return (
         row.name,
         f"{number(result.value)} {row.unit}",
         "" if result.baseline is None else f"{number(result.baseline)} {result.baseline_name}",
-        "" if result.ratio is None else f"{number(result.ratio)}x",
+        ratio,
         f"{sign} {number(row.reach)}{unit}",
-        f"{sign} {number(row.aim)}{unit}",
+        "" if row.aim is None else f"{sign} {number(row.aim)}{unit}",
         VERDICTS[result.verdict],
     )
 
@@ -50,6 +53,10 @@ def lines(machine: Mapping[str, Any], report: Report) -> Iterator[str]:
         widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
         for line in table:
             yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for result in report.results:
+        if result.details:
+            found = ", ".join(f"{name} {number(value)}" for name, value in result.details.items())
+            yield f"{result.row.name}: {found}"
     noisy = {name: share for name, share in report.foreign.items() if share > NOISY}
     if noisy:
         worst = max(noisy.values())

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shlex
-import shutil
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import gismo_core
 from gismo_core import GismoError
@@ -22,10 +13,11 @@ from gismo_core.bench.medium import Medium
 from gismo_core.cli.output import plain, size_text
 from gismo_core.demo import cycle, deaths, ending, fleet, onecopy, traffic
 from gismo_core.demo.content import Content
-from gismo_core.demo.plan import SHM, Plan
+from gismo_core.demo.plan import Plan
 from gismo_core.demo.report import DemoError, Report
 from gismo_core.demo.screen import Screen
 from gismo_core.demo.stage import Stage
+from gismo_core.demo.staging import deadline, endings_as_interrupts, next_command, work_directory
 
 _MAX_HOSTS = 8
 
@@ -35,7 +27,7 @@ def run(plan: Plan, screen: Screen) -> Report:
     report = Report()
     begin_s = time.monotonic()
     try:
-        with _deadline(plan.limit_s), _endings_as_interrupts(), _work_directory() as work:
+        with deadline(plan.limit_s), endings_as_interrupts(), work_directory() as work:
             _play(Stage(plan, Content.make(plan.largest_bytes, plan.seed), report, screen), work)
     except (DemoError, GismoError, NativeError, OSError) as error:
         report.error = str(error) if isinstance(error, DemoError) else f"{type(error).__name__}: {error}"
@@ -87,58 +79,3 @@ def _sum_up(report: Report, screen: Screen) -> None:
     if report.error is None and not report.failed:
         screen.say(f"   all {len(report.checks)} expectations held, {report.figures['seconds']:.1f} s")
         screen.say(f"\nNext: {next_command()}")
-
-
-def next_command() -> str:
-    """To type now, as it works here."""
-    beside = Path(sys.executable).with_name("gismo")
-    if shutil.which("gismo"):
-        command = "gismo"
-    elif beside.exists():
-        command = shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
-    else:
-        command = f"{shlex.quote(sys.executable)} -m gismo_core"
-    return f"{command} format --size 1GiB {SHM}/pool && {command} put {SHM}/pool README.md --name readme && {command} ls {SHM}/pool"
-
-
-@contextlib.contextmanager
-def _work_directory() -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(prefix=f"gismo-demo-{os.getpid()}-", dir=SHM))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work)
-
-
-@contextlib.contextmanager
-def _endings_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does; and no GISMO_HOST_ID of the caller's makes all hosts one."""
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    host_id = os.environ.pop("GISMO_HOST_ID", None)
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if host_id is not None:
-            os.environ["GISMO_HOST_ID"] = host_id
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """DemoError in whatever is under way when the time is over."""
-
-    def give_up(_: int, __: FrameType | None) -> None:
-        raise DemoError(f"not done after {seconds:.0f} s: the machine is too busy, or something hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

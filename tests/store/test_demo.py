@@ -46,7 +46,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """`python -m gismo_core.demo …`, a process group of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     return subprocess.Popen(
-        [sys.executable, "-m", "gismo_core.demo", *arguments],
+        [sys.executable, "-m", "gismo_core.demo", "store", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -159,7 +159,7 @@ def test_a_machine_without_room_is_told(monkeypatch: pytest.MonkeyPatch, capfd: 
     from gismo_core.demo import plan
 
     monkeypatch.setattr(plan, "_free_bytes", lambda path: 16 << 20)
-    assert gismo(["demo", "--seconds", "1"]) == 1
+    assert gismo(["demo", "store", "--seconds", "1"]) == 1
     assert "--shm-size" in capfd.readouterr().err
 
 
