@@ -75,6 +75,10 @@ class Collecting:
         self._full = True
         self._work.set()
 
+    def nodes(self) -> tuple[bytes, ...]:
+        """The nodes that wrote the records there are: they have the pool."""
+        return self._listing.nodes()
+
     def _for_ever(self) -> None:
         scans_left = 0  # until what was proposed has had its pair
         while True:

@@ -38,6 +38,8 @@ class Internals:
     actor_class: type[Any]
     actor_handle: type[Any]
     function_manager: type[Any]  # FunctionActorManager
+    signature: Any  # ray._common.signature
+    raylet: Any  # ray._raylet
     callers: dict[CodeType | None, Kind]  # who may call serialize, by the code of the calling frame
     worker_mode: int
     version: str
@@ -83,7 +85,9 @@ def _look_up(ray: Any) -> Internals:
     statuses = dict(module("core.generated.common_pb2").TaskStatus.items())
     if [statuses[name] for name in ("NIL", "FINISHED", "FAILED")] != [0, 11, 12]:
         raise AttributeError(f"TaskStatus is numbered otherwise: {statuses}")
-    core_worker = module("_raylet").CoreWorker
+    raylet = module("_raylet")
+    core_worker = raylet.CoreWorker
+    signature = module("_common.signature")
 
     context = serialization.SerializationContext
     worker = worker_module.Worker
@@ -95,7 +99,12 @@ def _look_up(ray: Any) -> Internals:
     _parameters(context.serialize, ["self", "value"])
     _parameters(context._serialize_to_pickle5, ["self", "metadata", "value"])
     _parameters(context._deserialize_object, ["self", "data", "metadata", "object_ref"])
+    _parameters(context.deserialize_objects, ["self", "serialized_ray_objects", "object_refs"])
+    _there(context, "get_outer_object_ref")
     _parameters(worker.put_object, ["self", "value"])
+    _parameters(worker.get_objects, ["self", "object_refs", "timeout", "return_exceptions"])
+    _parameters(signature.recover_args, ["flattened_args"])
+    _there(raylet, "_set_future_helper")
     for name in (
         "add_object_out_of_scope_callback", "get_current_task_id", "get_current_job_id", "get_actor_id", "get_worker_id",
         "get_current_node_id", "get_current_task_name", "global_gc",
@@ -130,6 +139,8 @@ def _look_up(ray: Any) -> Internals:
         actor_class=actor_class,
         actor_handle=actor_handle,
         function_manager=function_manager,
+        signature=signature,
+        raylet=raylet,
         callers=callers,
         worker_mode=worker_module.WORKER_MODE,
         version=ray.__version__,

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from gismo_core.ray.bridge import Bridges
 from gismo_core.ray.collecting import Collecting
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Keeper:
             ray, here.store, here.identity.cluster, here.identity.worker, here.core_worker.global_gc
         )
 
+        self._bridges = Bridges(ray, here.store.info.store_uuid)
+
     def lease(self, count: int) -> list[Any]:
         """So many tokens, made now; once the reply is written, they are the caller's alone."""
         self._leased += count
@@ -99,6 +102,12 @@ class Keeper:
     def full(self) -> None:
         """The pool is full: look at all records now, whatever the budget says."""
         self._collecting.pool_is_full()
+
+    def bridges(self, died: list[bytes]) -> list[Any]:
+        """The actors that serve processes without the pool; made anew where one is of these actor ids."""
+        nodes = [self._session.identity.node, *self._collecting.nodes()]
+        handles: list[Any] = self._bridges.handles(nodes, died)
+        return handles
 
     def status(self) -> dict[str, Any]:
         """Figures for people and tests."""

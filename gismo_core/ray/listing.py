@@ -41,6 +41,10 @@ class Listing:
                 self._others[raw] = None if header is None else header.cluster
         return self._own, {one.raw_handle for one in listed if one.pins_here and one.raw_handle in self._own}
 
+    def nodes(self) -> tuple[bytes, ...]:
+        """The nodes that wrote what own() listed last; from any thread."""
+        return tuple({header.node for header in tuple(self._own.values())})
+
     def others(self) -> dict[bytes, bytes]:
         """The records of other clusters, as of now: raw handle → cluster ID."""
         self.own()

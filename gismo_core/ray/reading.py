@@ -18,20 +18,13 @@ class RecordLost(Exception):
     """The record of a descriptor is gone; Ray's own ObjectLostError takes its place, see patches.py."""
 
 
-class NotHere(Exception):
-    """This process has no access to the pool; the message says why."""
-
-
 def load(raw_handle: bytes, token: Any) -> Any:
     """The value of a record. The token stays with every buffer of the value; None: the object that is being read is it."""
     if token is None:
         token = _outer_reference()
     store = session.open_store()
     if store is None:
-        raise NotHere(
-            "this object lies in a Gismo store that this process cannot open: "
-            f"{session.failure() or 'GISMO_STORE is not set here'}"
-        )
+        return importlib.import_module("gismo_core.ray.without").mark(raw_handle, token)
     hold = session.Hold(token, raw_handle)
     try:
         view = store.get(record.handle_of(raw_handle), keep=hold)
@@ -43,9 +36,14 @@ def load(raw_handle: bytes, token: Any) -> Any:
     if len(buffers) < record.FIXED_BUFFERS:
         raise errors.CorruptStore("a record of Ray has too few buffers; run `gismo fsck --verify`")
     _, plan, packed, in_band, *own = buffers
-    if head.form is Form.BYTES:
-        return bytes(record.lay_out(plan, own, foreign)[0])
-    objects = pickle.loads(in_band, buffers=record.lay_out(plan, own, foreign)) if in_band else []
+    return assemble(head.form, packed, in_band, record.lay_out(plan, own, foreign))
+
+
+def assemble(form: Form, packed: Any, in_band: Any, buffers: list[memoryview]) -> Any:
+    """The value that the buffers of a record make."""
+    if form is Form.BYTES:
+        return bytes(buffers[0])
+    objects = pickle.loads(in_band, buffers=buffers) if in_band else []
     serializer: Any = importlib.import_module("ray._raylet").MessagePackSerializer
     return serializer.loads(packed, objects.__getitem__)
 

@@ -276,6 +276,9 @@ def begin(internals: Internals) -> None:
         _Current.failed = None
         store = open_store()
         if store is None:
+            from gismo_core.ray import without
+
+            without.install(internals)
             return
         try:
             session = Session(internals, store)
@@ -307,7 +310,7 @@ def open_store() -> gismo_core.Store | None:
             _Current.failed = f"{type(error).__name__}: {error}"
             Warnings.once(
                 "store",
-                "GISMO_STORE=%s cannot be opened, so this process keeps its objects in Ray's own store: %s "
+                "GISMO_STORE=%s cannot be opened, so this process keeps its objects in Ray's own store and reads others' by a bridge: %s "
                 "(`gismo ray check` says more)",
                 os.environ.get("GISMO_STORE", ""),
                 _Current.failed,
