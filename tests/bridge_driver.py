@@ -388,7 +388,7 @@ def errors(nodes: Nodes) -> None:
 
     with pytest.raises(ValueError) as info:
         nodes.ray.get(nodes.on_pool(fails).remote())
-    assert same(info.value.cause.args[1], 29)
+    assert same(info.value.cause.args[1], 29)  # type: ignore[attr-defined]
 
     class Broken:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ def load(raw_handle: bytes, token: Any) -> Any:
     store = session.open_store()
     if store is None:
         return importlib.import_module("gismo_core.ray.without").mark(raw_handle, token)
-    hold = session.Hold(token, raw_handle)
+    hold = session.ReadHold(token, raw_handle)
     try:
         view = store.get(record.handle_of(raw_handle), keep=hold)
         buffers = view.buffers

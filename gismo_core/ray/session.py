@@ -324,23 +324,35 @@ def failure() -> str | None:
 
 
 class Hold:
-    """Keeps a token for as long as the buffers that were read with it.
+    """Keeps a token (or other references) for as long as the buffers that were read with it.
 
-    In a forked child the token is kept for ever: dropping it would speak for the parent on the parent's connections.
+    In a forked child it is kept for ever: dropping it would speak for the parent on the parent's connections.
     """
 
-    __slots__ = ("pid", "raw_handle", "token")
+    __slots__ = ("pid", "token")
     _immortal: ClassVar[list[Any]] = []
 
-    def __init__(self, token: Any, raw_handle: bytes) -> None:
+    def __init__(self, token: Any) -> None:
         self.token = token
-        self.raw_handle = raw_handle
         self.pid = _Current.pid
 
     def __del__(self) -> None:
         if self.pid != _Current.pid:
             Hold._immortal.append(self.token)
-        elif (here := _Current.session) is not None:
+
+
+class ReadHold(Hold):
+    """The same for what was read from the store here, of which the keeper is told when it is let go."""
+
+    __slots__ = ("raw_handle",)
+
+    def __init__(self, token: Any, raw_handle: bytes) -> None:
+        super().__init__(token)
+        self.raw_handle = raw_handle
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self.pid == _Current.pid and (here := _Current.session) is not None:
             here.let_go(self.raw_handle)
 
 
