@@ -160,7 +160,12 @@ def describe(context: Any, internals: Internals, descriptor: Descriptor, contain
     serialization = internals.serialization
     metadata = serialization.ray_constants.OBJECT_METADATA_TYPE_PYTHON
     packed = serialization.MessagePackSerializer.dumps(descriptor, lambda _: 0)
-    inner = context._serialize_to_pickle5(metadata, [descriptor])
+    if descriptor.token is None:
+        # Nothing in it that only Ray's pickler knows, and this one takes a tenth of the time.
+        in_band = pickle.dumps([descriptor], protocol=5)
+        inner = serialization.Pickle5SerializedObject(metadata, in_band, serialization.Pickle5Writer(), set())
+    else:
+        inner = context._serialize_to_pickle5(metadata, [descriptor])
     return serialization.MessagePackSerializedObject(metadata, packed, contained, inner)
 
 
