@@ -98,6 +98,7 @@ def _play_all(side: Side, todo: tuple[Act, ...], screen: Screen, took: dict[str,
     for act in todo:
         with screen.progress(act.title, act.warm_ups + act.repeats) as update:
             took[act.name] = acts.play(side, act, update)
+        side.ask("transfer.release")  # the memory of its actors, before the next needs it
         found = took[act.name]
         screen.say(
             f"   {act.title}: {seconds_text(found.seconds)}, {found.cpu_s:.1f} CPU s, "

@@ -134,6 +134,15 @@ def drop(here: Here) -> float:
     return here.settle()
 
 
+def release(here: Here) -> None:
+    """Let go of the actors too, and of what they hold in memory of their own."""
+    actors = [here.kept.pop("maker", None), *here.kept.pop("readers", ())]
+    for actor in actors:
+        if actor is not None:
+            ray.kill(actor)
+    here.kept.clear()
+
+
 def new_reader(here: Here) -> None:
     """A worker on the driver's node that has not seen the store's memory yet."""
     here.kept["reader"] = here.actor(Reader, 0)
