@@ -37,6 +37,10 @@ test: setup ## all tests of some minutes: C programs, plain and with sanitizers,
 test-long: setup ## the tests that take long: fuzzing, soaks
 	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
+.PHONY: ray-old
+ray-old: setup ## an environment with the oldest Ray that is tested, outside the tree; prints its Python
+	@$(BIN)/python tests/ray_old.py
+
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute
 	@$(BIN)/python -m gismo_core.demo $(ARGS)
