@@ -35,13 +35,46 @@ def running(
 ) -> Iterator[Head]:
     """Start it and wait until it says that it runs."""
     gcs, client, board, agent, metrics = _free_ports(5)
-    log = folder / "head.txt"
-    command = [
-        str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
-        f"--object-store-memory={100 << 20}", f"--port={gcs}", f"--ray-client-server-port={client}",
-        f"--include-dashboard={dashboard}", f"--dashboard-port={board}", f"--dashboard-agent-listen-port={agent}",
-        f"--metrics-export-port={metrics}", "--disable-usage-stats",
+    arguments = [
+        "--head", f"--port={gcs}", f"--ray-client-server-port={client}", f"--include-dashboard={dashboard}",
+        f"--dashboard-port={board}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
+        "--disable-usage-stats",
     ]  # fmt: skip
+    with _started(arguments, environment, folder, python, start_s) as said:
+        found = re.search(r"--address='([^']+)'", said) or re.search(r"Local node IP: (\S+)", said)
+        assert found is not None, said
+        address = found[1] if ":" in found[1] else f"{found[1]}:{gcs}"
+        yield Head(address, f"http://127.0.0.1:{board}", metrics)
+
+
+@contextlib.contextmanager
+def another_node(
+    head: Head,
+    environment: dict[str, str],
+    folder: Path,
+    *,
+    python: Path | str = sys.executable,
+    start_s: float = 240,
+) -> Iterator[None]:
+    """One more node of a cluster, as `ray start --address` makes it."""
+    agent, metrics = _free_ports(2)
+    arguments = [
+        f"--address={head.address}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with _started(arguments, environment, folder, python, start_s):
+        yield
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: list[str], environment: dict[str, str], folder: Path, python: Path | str, start_s: float
+) -> Iterator[str]:
+    command = [
+        str(python), "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2",
+        f"--object-store-memory={100 << 20}", *arguments,
+    ]  # fmt: skip
+    log = folder / "ray-start.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
@@ -53,10 +86,7 @@ def running(
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"ray start did not come up:\n{said[-3000:]}")
             time.sleep(0.1)
-        found = re.search(r"--address='([^']+)'", said) or re.search(r"Local node IP: (\S+)", said)
-        assert found is not None, said
-        address = found[1] if ":" in found[1] else f"{found[1]}:{gcs}"
-        yield Head(address, f"http://127.0.0.1:{board}", metrics)
+        yield said
     finally:
         ray_pool.end_session(process)
 
