@@ -44,6 +44,10 @@ SCENARIO ?= all
 test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 SCENARIO=all), counted in docs/results.md
 	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --scenario '$(SCENARIO)'
 
+.PHONY: ray-old
+ray-old: setup ## an environment with the oldest Ray that is tested, outside the tree; prints its Python
+	@$(BIN)/python tests/ray_old.py
+
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute
 	@$(BIN)/python -m gismo_core.demo $(ARGS)

@@ -93,6 +93,8 @@ echo 'make setup: installing Python packages (some minutes when nothing is cache
 "${pip[@]}" install --quiet --config-settings=wheel.cmake=false --editable '.[dev,bench,ray]'
 
 # What the wheel has CMake install beside the package.
-cp gismo_core/ray/gismo.pth "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+beside=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+cp gismo_core/ray/gismo.pth "$beside"
+ln -sf "$PWD/gismo_core/ray/gismo_boot.py" "$beside"
 
 wanted >"$stamp" # anew: apt-get may just have brought another build of Python

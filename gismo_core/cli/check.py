@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import click
 
-from gismo_core.cli import exits
-from gismo_core.cli.options import host_options, json_option, open_store, open_to_look, or_none, store_argument
+from gismo_core.cli import exits, held_by_ray
+from gismo_core.cli.options import (
+    address_option,
+    host_options,
+    json_option,
+    open_store,
+    open_to_look,
+    or_none,
+    store_argument,
+)
 from gismo_core.cli.output import age_text, show_json, show_table, size_text, time_text
 from gismo_core.records import Finding, FsckReport, ObjectInfo, ObjectState, ProcessInfo
 from gismo_core.store import Store
@@ -17,24 +25,38 @@ _HELD_SHOWN = 1000
 @store_argument
 @click.option("--verify", is_flag=True, help="Also check every payload that has one against its CRC32C.")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; takes part in the store, so it writes.")
+@click.option("--ray", "with_ray", is_flag=True, help="Also list what Ray keeps, and who holds it.")
+@address_option
 @host_options
 @json_option
 def fsck_command(
-    store: str, verify: bool, repair: bool, host_id: int | None, state_dir: str | None, as_json: bool
+    store: str,
+    verify: bool,
+    repair: bool,
+    with_ray: bool,
+    address: str | None,
+    host_id: int | None,
+    state_dir: str | None,
+    as_json: bool,
 ) -> int:
     """Check a store and explain what is held.
 
-    Ends with 5 if errors are left. Safe on a store in use: what changes meanwhile is looked at again.
+    Ends with 5 if errors are left. Safe on a store in use: what changes meanwhile is looked at again. With --ray each
+    record is shown with its job, task or actor, node and age; where a cluster answers, also with what holds it.
     """
     opening = open_store if repair else open_to_look
     with opening(store, host_id=host_id, state_dir=state_dir) as opened:
         report = opened.fsck(verify=verify, repair=repair, on_finding=None if as_json else _show_finding)
         processes: tuple[ProcessInfo, ...] = or_none(opened.processes) or ()
         held = _held(opened)
+        of_ray = held_by_ray.look(opened, address) if with_ray else None
     if as_json:
-        show_json({"report": report, "held": held, "processes": processes})
+        more = {} if of_ray is None else {"ray": of_ray.plain()}
+        show_json({"report": report, "held": held, "processes": processes, **more})
     else:
         _show_held(held, processes)
+        if of_ray is not None:
+            held_by_ray.show(of_ray)
         click.echo(_verdict(report, verify))
     return exits.OK if report.ok else exits.CORRUPT
 

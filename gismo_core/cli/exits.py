@@ -9,7 +9,7 @@ from gismo_core import errors
 OK = 0
 ERROR = 1  # anything else; `doctor` found what stops gismo from working
 USAGE = 2  # a wrong option or argument, an unreadable handle
-NOT_FOUND = 3  # no such name, object gone, no such file
+NOT_FOUND = 3  # no such name, object gone, no such file, no Ray cluster
 FULL = 4
 CORRUPT = 5  # fsck found errors, a payload failed its CRC
 REFUSED = 6  # not permitted, exists already, in use, fenced
@@ -25,8 +25,7 @@ version, 8 the medium failed, 130 interrupted."""
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.InvalidArgument, USAGE),
     (errors.StoreFull, FULL),
-    (errors.ObjectGone, NOT_FOUND),
-    (errors.NameNotFound, NOT_FOUND),
+    (LookupError, NOT_FOUND),  # ObjectGone, NameNotFound, no Ray cluster
     (errors.CorruptStore, CORRUPT),
     (errors.NotAStore, NOT_A_STORE),
     (errors.Incompatible, NOT_A_STORE),

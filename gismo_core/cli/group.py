@@ -27,6 +27,7 @@ _COMMANDS = {
     "get": "objects",
     "rm": "objects",
     "top": "top",
+    "ray": "ray",
     "doctor": "doctor",
     "bench": "bench",
     "demo": "demo",

@@ -27,6 +27,13 @@ def json_option(function: _Function) -> _Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def address_option(function: _Function) -> _Function:
+    """--address: which Ray cluster."""
+    return click.option(
+        "--address", metavar="HOST:PORT", help="GCS of the Ray cluster (default $RAY_ADDRESS, else auto)."
+    )(function)
+
+
 def host_options(function: _Function) -> _Function:
     """--host-id and --state-dir: which host this process belongs to."""
     function = click.option(

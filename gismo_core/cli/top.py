@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from gismo_core.cli import exits
-from gismo_core.cli.options import host_options, json_option, open_store, store_argument
+from gismo_core.cli import exits, held_by_ray
+from gismo_core.cli.options import address_option, host_options, json_option, open_store, store_argument
 from gismo_core.cli.output import plain, size_text, table_text, time_text
 from gismo_core.records import HostInfo, ProcessInfo, Stats, TagInfo
 from gismo_core.store import Store
@@ -30,26 +30,40 @@ class Sample:
     hosts: tuple[HostInfo, ...]
     processes: tuple[ProcessInfo, ...]
     tags: tuple[TagInfo, ...]
+    ray: held_by_ray.Groups | None = None
 
 
 @click.command("top", epilog=exits.HELP)
 @store_argument
 @click.option("--interval", "interval_s", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="One look (rates over one interval), then end.")
+@click.option("--ray", "with_ray", is_flag=True, help="Also ask the Ray cluster who holds what it keeps.")
+@address_option
 @host_options
 @json_option
 def top_command(
-    store: str, interval_s: float, once: bool, host_id: int | None, state_dir: str | None, as_json: bool
+    store: str,
+    interval_s: float,
+    once: bool,
+    with_ray: bool,
+    address: str | None,
+    host_id: int | None,
+    state_dir: str | None,
+    as_json: bool,
 ) -> None:
     """Show bytes, objects, pins and rates per host, process and tag, until Ctrl-C.
 
-    Processes and their rates are those of this host. --json prints one line per interval.
+    Processes and their rates are those of this host. What Ray keeps is shown by job, task or actor, and node; with
+    --ray also by the processes that hold it. --json prints one line per interval.
     """
-    with open_store(store, host_id=host_id, state_dir=state_dir) as opened:
+    with (
+        open_store(store, host_id=host_id, state_dir=state_dir) as opened,
+        held_by_ray.watching(opened, address, ask=with_ray) as watch,
+    ):
         before = take(opened)
         while True:
             time.sleep(interval_s)
-            now = take(opened)
+            now = take(opened, watch)
             if as_json:
                 click.echo(json.dumps(plain(report(before, now))))
             else:
@@ -61,14 +75,16 @@ def top_command(
             before = now
 
 
-def take(store: Store) -> Sample:
+def take(store: Store, watch: held_by_ray.Watch | None = None) -> Sample:
     """Look once."""
+    tags = store.tags()
     return Sample(
         time.monotonic(),
         store.stats(),
         store.hosts(),
         tuple(one for one in store.processes() if not one.is_self),
-        store.tags(),
+        tags,
+        watch.groups() if watch is not None and held_by_ray.any_of(tags) else None,
     )
 
 
@@ -102,6 +118,7 @@ def report(before: Sample, now: Sample) -> dict[str, Any]:
         "tags": [
             {**_fields(one), **_growth(old_tags.get(one.tag), one, "extent_bytes", elapsed_s)} for one in now.tags
         ],
+        "ray": now.ray,
     }
 
 
@@ -184,6 +201,8 @@ def screen(path: str, before: Sample, now: Sample) -> str:
             ],
         ),
     ]
+    if now.ray is not None:
+        parts += ["", held_by_ray.groups_text(now.ray)]
     return "\n".join(parts)
 
 

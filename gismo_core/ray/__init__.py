@@ -3,6 +3,7 @@
 With GISMO_STORE in the environment everything loads by itself. In a notebook, call enable() before ray.init().
 """
 
+from gismo_core.ray.enabling import SwitchedOff, TooLate, enable
 from gismo_core.ray.placed import empty
 
-__all__ = ["empty"]
+__all__ = ["SwitchedOff", "TooLate", "empty", "enable"]

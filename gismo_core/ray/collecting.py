@@ -79,6 +79,10 @@ class Collecting:
         """The nodes that wrote the records there are: they have the pool."""
         return self._listing.nodes()
 
+    def held(self) -> tuple[int, int]:
+        """(records of the cluster, bytes of the store that are in use by whomever), as of now."""
+        return self._listing.count(), self._store.stats().used_bytes
+
     def _for_ever(self) -> None:
         scans_left = 0  # until what was proposed has had its pair
         while True:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from gismo_core.ray import metrics
 from gismo_core.ray.bridge import Bridges
 from gismo_core.ray.collecting import Collecting
 
@@ -26,9 +27,8 @@ def name_of(store_uuid: object) -> str:
 
 def find_or_make(session: Session) -> Any:
     """The handle of the cluster's keeper."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     name = name_of(session.store.info.store_uuid)
     with contextlib.suppress(ValueError):
@@ -65,6 +65,7 @@ class Keeper:
 
     def __init__(self) -> None:
         import ray
+
         from gismo_core.ray import session
 
         here = session.current()
@@ -80,7 +81,7 @@ class Keeper:
         self._collecting = Collecting(
             ray, here.store, here.identity.cluster, here.identity.worker, here.core_worker.global_gc
         )
-
+        metrics.Reporter(self._collecting).start()
         self._bridges = Bridges(ray, here.store.info.store_uuid)
 
     def lease(self, count: int) -> list[Any]:

@@ -34,7 +34,7 @@ class Listing:
         for gone in self._others.keys() - now:
             del self._others[gone]
         for raw in now - self._own.keys() - self._others.keys():
-            header = self._read(record.handle_of(raw))
+            header = read_header(self._store, record.handle_of(raw))
             if header is not None and header.cluster == self._cluster:
                 self._own[raw] = header
             else:
@@ -45,18 +45,25 @@ class Listing:
         """The nodes that wrote what own() listed last; from any thread."""
         return tuple({header.node for header in tuple(self._own.values())})
 
+    def count(self) -> int:
+        """How many the cluster has now. Reads no header: what is new counts as its own until the next own()."""
+        others = self._others
+        return sum(one.raw_handle not in others for one in self._store.sealed(tag=record.TAG, mask=record.TAG_MASK))
+
     def others(self) -> dict[bytes, bytes]:
         """The records of other clusters, as of now: raw handle → cluster ID."""
         self.own()
         return {raw: cluster for raw, cluster in self._others.items() if cluster is not None}
 
-    def _read(self, handle: gismo_core.Handle) -> Header | None:
-        try:
-            head = self._store.peek(handle, record.HEADER.size)
-            count = record.foreign_count(head)
-            if count and head[:8] == record.MAGIC:
-                head = self._store.peek(handle, record.HEADER.size + count * record.HANDLE_BYTES)
-            return Header.unpack(head)
-        except (errors.ObjectGone, errors.InvalidArgument, errors.CorruptStore) as error:
-            logger.debug("Gismo: %s is no record: %s", handle, error)
-            return None
+
+def read_header(store: gismo_core.Store, handle: gismo_core.Handle) -> Header | None:
+    """What a record says of itself; None if it is gone, or no record."""
+    try:
+        head = store.peek(handle, record.HEADER.size)
+        count = record.foreign_count(head)
+        if count and head[:8] == record.MAGIC:
+            head = store.peek(handle, record.HEADER.size + count * record.HANDLE_BYTES)
+        return Header.unpack(head)
+    except (errors.ObjectGone, errors.InvalidArgument, errors.CorruptStore) as error:
+        logger.debug("Gismo: %s is no record: %s", handle, error)
+        return None

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from gismo_core.ray import compat, data, reading, session, tensors, writing
+from gismo_core.ray import compat, data, enabling, reading, session, tensors, writing
 
 
 class _Installed:
@@ -79,6 +79,7 @@ def _before_first_task(original: Any) -> Any:
 def _connect(internals: compat.Internals, original: Any) -> Any:
     @functools.wraps(original)
     def connect(*arguments: Any, **options: Any) -> Any:
+        enabling.pass_on(options.get("job_config"))
         result = original(*arguments, **options)
         session.begin(internals)
         data.connected()

@@ -97,6 +97,11 @@ class Scanner:
 
     def scan(self, wanted: Wanted) -> Scan | Incomplete:
         """One scan of all nodes that GCS calls alive."""
+        replies = self.ask()
+        return replies if isinstance(replies, Incomplete) else build(list(replies.values()), wanted)
+
+    def ask(self) -> dict[str, Any] | Incomplete:
+        """The answers of all nodes that GCS calls alive, by the raylet's address."""
         from ray.core.generated import node_manager_pb2
 
         try:
@@ -111,15 +116,15 @@ class Scanner:
         end = time.monotonic() + _TIMEOUT_S
         request = node_manager_pb2.GetNodeStatsRequest(include_memory_info=True)
         calls = {address: self._stub(address).GetNodeStats.future(request, timeout=_TIMEOUT_S) for address in addresses}
-        replies = []
+        replies = {}
         for address, call in calls.items():
             try:
-                replies.append(call.result(timeout=max(0.1, end - time.monotonic())))
+                replies[address] = call.result(timeout=max(0.1, end - time.monotonic()))
             except Exception as error:  # noqa: BLE001 - grpc's errors have no common base worth naming
                 for other in calls.values():
                     other.cancel()
                 return Incomplete(f"the node at {address} does not answer: {_short(error)}")
-        return build(replies, wanted)
+        return replies
 
     def _stub(self, address: str) -> Any:
         if address not in self._stubs:

@@ -318,6 +318,12 @@ def open_store() -> gismo_core.Store | None:
         return _Current.reader
 
 
+def forget_store() -> None:
+    """The next to ask opens the store anew: GISMO_STORE was changed. What was read stays mapped."""
+    with _Current.lock:
+        _Current.reader = _Current.failed = None
+
+
 def failure() -> str | None:
     """Why this process has no store, or None."""
     return _Current.failed

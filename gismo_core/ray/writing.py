@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from gismo_core import _native, errors
 from gismo_core._buffers import hold
-from gismo_core.ray import placed, reading, record, session
+from gismo_core.ray import metrics, placed, reading, record, session
 from gismo_core.ray.compat import Internals
 from gismo_core.ray.record import Form, Kind
 from gismo_core.views import Draft
@@ -131,7 +131,9 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
             total += memoryview(buffer).nbytes
     if total >= THRESHOLD_BYTES:
         views = _contiguous(buffers)
-        if views is not None and len(views) < _BUFFERS_MAX - record.FIXED_BUFFERS:
+        if views is None:
+            metrics.fell_back("not contiguous")
+        elif len(views) < _BUFFERS_MAX - record.FIXED_BUFFERS:
             written = write(here, kind, Form.OBJECT, packed, in_band, views)
             if written is not None:
                 return describe(context, internals, written, list(contained))
@@ -177,6 +179,7 @@ def write(
     if kind is not Kind.PUT:
         token = here.leased_token() if kind is Kind.RETURN else here.own_token()
         if token is None:
+            metrics.fell_back("no token")
             return None
     pieces: list[record.Piece] = []
     own: list[memoryview] = []
@@ -205,6 +208,7 @@ def write(
     except errors.GismoError as error:
         if token is not None:
             here.put_back(token, kind)
+        metrics.fell_back("full" if isinstance(error, errors.StoreFull) else "error")
         if isinstance(error, errors.StoreFull):
             session.Warnings.once(
                 "full", "the pool is full, so objects go to Ray's own store until there is room again: %s", error
@@ -277,6 +281,7 @@ def keeping_promises(original: Callable[..., Any]) -> Callable[..., Any]:
                     promised.promised[-1].seal(here, reference)
                     promised.promised.pop()
             except errors.GismoError as error:
+                metrics.fell_back("error")
                 session.Warnings.once("seal", "writing failed, so the object goes to Ray's own store: %s", error)
                 return _without_the_store(original, arguments, options)
             return reference

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import gismo_core
-from gismo_core.ray import autoload, record, session, writing
+from gismo_core.ray import gismo_boot, record, session, writing
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -38,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for name, value in names.items():
             patch.setenv(name, value)
         gismo_core.format(folder / "pool", size=512 << 20)
-        autoload.register()
+        gismo_boot.register()
         import ray
 
         ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)

@@ -98,9 +98,8 @@ class TwoNodes:
         self.store = gismo_core.open(self.pool)
         if kind.poison:
             self.store.put(b"poison", name=POISON_NAME)
-        from ray.cluster_utils import Cluster
-
         import ray
+        from ray.cluster_utils import Cluster
 
         self._ray = ray
         self._cluster = Cluster()

@@ -84,8 +84,9 @@ class BrokenKeeper(keeper.Keeper):
 
 def main(address: str, pool: str, rule: str) -> None:
     """Make the keeper, and wait until it works."""
-    import gismo_core
     import ray
+
+    import gismo_core
     from ray_scenarios import sabotage  # not __main__, which no worker could import
 
     ray.init(address=address, log_to_driver=False)

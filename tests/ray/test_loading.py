@@ -1,0 +1,214 @@
+"""The integration loads by GISMO_STORE alone, costs nothing without it, and never gets in Ray's way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ray_head
+import ray_pool
+import ray_venv
+
+START = ray_pool.PRELUDE + ray_pool.ROUND
+
+
+@pytest.fixture(scope="module")
+def bare_head(shared_pool: ray_pool.Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
+    """A cluster that nobody told of Gismo."""
+    environment = shared_pool.environment(GISMO_STORE=None)
+    with ray_head.running(environment, tmp_path_factory.mktemp("head")) as head:
+        yield head
+
+
+# ---- without Ray ----------------------------------------------------------------------------------------------------
+
+
+def modules_of(python: Path, environment: dict[str, str], folder: Path) -> set[str]:
+    ran = ray_pool.run_command(
+        [str(python), "-c", "import sys; print(*sys.modules, sep='\\n')"], environment, folder, timeout_s=60
+    )
+    assert ran.code == 0, ran.err
+    assert ran.err == ""
+    return set(ran.out.split())
+
+
+def test_a_start_without_the_variable_imports_nothing_more(pool: ray_pool.Pool, folder: Path) -> None:
+    bare = ray_venv.make(folder / "bare", [])
+    installed = ray_venv.make(folder / "installed", [])
+    ray_venv.add_this_tree(folder / "installed")
+    without = modules_of(bare, pool.environment(GISMO_STORE=None), folder)
+    assert modules_of(installed, pool.environment(GISMO_STORE=None), folder) == without
+    assert modules_of(installed, pool.environment(GISMO_DISABLE="1"), folder) == without
+    # With it, these: nobody pays for the store who does not import Ray. (And the comparison can fail.)
+    assert modules_of(installed, pool.environment(), folder) - without == {"__future__", "gismo_boot"}
+
+
+def test_whoever_only_looks_for_rays_spec_does_not_disarm_it(pool: ray_pool.Pool, folder: Path) -> None:
+    program = """
+import importlib.util, json
+spec = importlib.util.find_spec("ray")
+origin = spec.loader.get_filename("ray")
+import ray
+from gismo_core.ray import patches
+print(json.dumps([patches.internals() is not None, origin == ray.__file__, type(ray.__spec__.loader).__name__]))
+"""
+    ran = ray_pool.run(program, pool.environment(), folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == [True, True, "SourceFileLoader"]
+
+
+def test_a_package_that_does_not_load_is_one_warning(pool: ray_pool.Pool, folder: Path) -> None:
+    broken = folder / "broken" / "gismo_core"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise OSError('libgismo.so: wrong ELF class')\n")
+    python = ray_venv.make(folder / "env", [broken.parent, ray_venv.site_packages_of_tests()])
+    ray_venv.add_this_tree(folder / "env")
+    (folder / "env" / ray_venv.SITE_PACKAGES / "gismo-tree.pth").unlink()
+    program = "import ray, ray.data.context\nprint(ray.__version__)\n"
+    ran = ray_pool.run(program, pool.environment(), folder, python=python)
+    assert ran.code == 0, ran.err
+    assert len(ran.warnings) == 1, ran.err
+    assert "wrong ELF class" in ran.warnings[0]
+    assert "unset GISMO_STORE" in ran.warnings[0]
+
+
+# ---- what is wrong: one warning, and Ray works ----------------------------------------------------------------------
+
+CONNECT = START + 'ray.init(address=os.environ["ADDRESS"])\nprint(json.dumps(everywhere()))\n'
+
+UNKNOWN_RAY = """
+import sys
+import gismo_boot
+sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, gismo_boot.AfterImport)]
+import ray._private.worker
+original = ray._private.worker.Worker.put_object
+
+def put_object(self, what, *arguments, **options):  # Ray calls the value something else now
+    return original(self, what, *arguments, **options)
+
+ray._private.worker.Worker.put_object = put_object
+gismo_boot.register()
+"""
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("file:/dev/shm/no-such-folder/pool", "No such file"),
+        ("nonsense:pool", "nonsense:pool"),
+        ("file:/dev/null", "GISMO_STORE=file:/dev/null cannot be opened"),
+    ],
+    ids=["missing pool", "wrong variable", "no pool"],
+)
+def test_a_store_that_cannot_be_opened(
+    shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path, store: str, said: str
+) -> None:
+    ran = ray_pool.run(CONNECT, shared_pool.environment(GISMO_STORE=store, ADDRESS=bare_head.address), folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == ray_pool.everywhere(in_store=False)
+    assert len(ran.warnings) == 1, ran.err
+    assert said in ran.warnings[0]
+    assert "gismo ray check" in ran.warnings[0]
+
+
+def test_an_unknown_ray(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
+    ran = ray_pool.run(UNKNOWN_RAY + CONNECT, shared_pool.environment(ADDRESS=bare_head.address), folder)
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found == ray_pool.everywhere(in_store=False)
+    assert len(ran.warnings) == 1, ran.err
+    assert "put_object takes" in ran.warnings[0]
+    assert "install a newer gismo-cxl" in ran.warnings[0]
+
+
+def test_ray_without_grpc(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
+    fake = folder / "fake" / "grpc"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("raise ImportError(\"No module named 'grpc'\", name='grpc')\n")
+    environment = shared_pool.environment(ADDRESS=bare_head.address, PYTHONPATH=str(fake.parent))
+    ran = ray_pool.run(CONNECT, environment, folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == ray_pool.everywhere(in_store=False)
+    assert len(ran.warnings) == 1, ran.err
+    assert "pip install 'ray[default]'" in ran.warnings[0]
+
+
+def test_switched_off(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
+    ran = ray_pool.run(CONNECT, shared_pool.environment(GISMO_DISABLE="1", ADDRESS=bare_head.address), folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == ray_pool.everywhere(in_store=False)
+    assert ran.warnings == []
+
+
+# ---- enable(): for notebooks ----------------------------------------------------------------------------------------
+
+ENABLE = START + "import gismo_core.ray\nstore = 'file:' + os.environ['POOL']\n"
+
+
+def test_enable_before_init(pool: ray_pool.Pool, folder: Path) -> None:
+    program = (
+        ENABLE + "gismo_core.ray.enable(store)\ngismo_core.ray.enable(store)\nstart()\nprint(json.dumps(settled()))\n"
+    )
+    program += "gismo_core.ray.enable(store)\n"  # a cell that is run again
+    ran = ray_pool.run(program, pool.environment(GISMO_STORE=None, POOL=pool.path), folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == ray_pool.everywhere(in_store=True)
+    assert ran.warnings == []
+
+
+def test_enable_on_a_cluster_that_runs_and_with_a_runtime_env(
+    shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path
+) -> None:
+    program = (
+        ENABLE
+        + """
+gismo_core.ray.enable(store)
+ray.init(address=os.environ["ADDRESS"], runtime_env={"env_vars": {"OWN": "kept"}})
+
+@ray.remote
+def seen():
+    return os.environ.get("OWN"), os.environ.get("GISMO_STORE")
+
+print(json.dumps([settled(), ray.get(seen.remote())]))
+"""
+    )
+    environment = shared_pool.environment(GISMO_STORE=None, POOL=shared_pool.path, ADDRESS=bare_head.address)
+    ran = ray_pool.run(program, environment, folder)
+    assert ran.code == 0, ran.err
+    found, seen = json.loads(ran.out)
+    assert found == ray_pool.everywhere(in_store=True)
+    assert seen == ["kept", f"file:{shared_pool.path}"]
+
+
+def test_enable_says_what_is_wrong(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
+    program = (
+        ENABLE
+        + """
+from gismo_core.errors import GismoError
+def say(store):
+    try:
+        gismo_core.ray.enable(store)
+    except GismoError as error:
+        return type(error).__name__, str(error)
+found = [say("file:/dev/shm/no-such-folder/pool")]
+os.environ["GISMO_DISABLE"] = "1"
+found.append(say(store))
+del os.environ["GISMO_DISABLE"]
+ray.init(address=os.environ["ADDRESS"])
+found.append(say(store))
+ray.shutdown()
+print(json.dumps([found, os.environ.get("GISMO_STORE"), say(store)]))
+"""
+    )
+    environment = shared_pool.environment(GISMO_STORE=None, POOL=shared_pool.path, ADDRESS=bare_head.address)
+    ran = ray_pool.run(program, environment, folder)
+    assert ran.code == 0, ran.err
+    found, variable, after = json.loads(ran.out)
+    (missing, _), (off, _), (late, advice) = found
+    assert (missing, off, late) == ("NotAStore", "SwitchedOff", "TooLate")
+    assert "ray.shutdown()" in advice
+    assert variable is None
+    assert after is None

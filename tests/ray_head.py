@@ -1,0 +1,100 @@
+"""A cluster of one node as `ray start --head` makes it, with ports of its own, ended with all its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray_pool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where it is to be reached."""
+
+    address: str  # of GCS
+    dashboard: str  # http://…; nothing there unless it was asked for
+    metrics_port: int
+
+
+@contextlib.contextmanager
+def running(
+    environment: dict[str, str],
+    folder: Path,
+    *,
+    python: Path | str = sys.executable,
+    dashboard: bool = False,
+    start_s: float = 240,
+) -> Iterator[Head]:
+    """Start it and wait until it says that it runs."""
+    gcs, client, board, agent, metrics = _free_ports(5)
+    arguments = [
+        "--head", f"--port={gcs}", f"--ray-client-server-port={client}", f"--include-dashboard={dashboard}",
+        f"--dashboard-port={board}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
+        "--disable-usage-stats",
+    ]  # fmt: skip
+    with _started(arguments, environment, folder, python, start_s) as said:
+        found = re.search(r"--address='([^']+)'", said) or re.search(r"Local node IP: (\S+)", said)
+        assert found is not None, said
+        address = found[1] if ":" in found[1] else f"{found[1]}:{gcs}"
+        yield Head(address, f"http://127.0.0.1:{board}", metrics)
+
+
+@contextlib.contextmanager
+def another_node(
+    head: Head,
+    environment: dict[str, str],
+    folder: Path,
+    *,
+    python: Path | str = sys.executable,
+    start_s: float = 240,
+) -> Iterator[None]:
+    """One more node of a cluster, as `ray start --address` makes it."""
+    agent, metrics = _free_ports(2)
+    arguments = [
+        f"--address={head.address}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with _started(arguments, environment, folder, python, start_s):
+        yield
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: list[str], environment: dict[str, str], folder: Path, python: Path | str, start_s: float
+) -> Iterator[str]:
+    command = [
+        str(python), "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2",
+        f"--object-store-memory={100 << 20}", *arguments,
+    ]  # fmt: skip
+    log = folder / "ray-start.txt"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + start_s
+        while "Ray runtime started" not in (said := log.read_text(errors="replace")):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"ray start did not come up:\n{said[-3000:]}")
+            time.sleep(0.1)
+        yield said
+    finally:
+        ray_pool.end_session(process)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
