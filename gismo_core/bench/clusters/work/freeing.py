@@ -9,8 +9,8 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-
 import ray
+
 from gismo_core import errors
 from gismo_core.bench.clusters.work import transfer
 from gismo_core.bench.clusters.work.cluster import Here

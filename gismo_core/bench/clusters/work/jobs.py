@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-
 import ray
+
 from gismo_core.bench.clusters.work.cluster import Here
 
 # ---- many objects of 1 MiB ----

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
 import ray
+
 from gismo_core.bench.clusters.work.cluster import Here
 
 _COLUMNS = 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-
 import ray
+
 from gismo_core.bench.clusters.work.cluster import Here
 
 

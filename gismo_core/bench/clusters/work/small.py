@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import numpy as np
-
 import ray
+
 from gismo_core.bench.clusters.work.cluster import Here
 
 

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import numpy as np
-
 import ray
+
 from gismo_core.bench.clusters.work.cluster import Here
 
 _WORD = 8
