@@ -161,7 +161,7 @@ static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, u
     prim_refresh(s->software, s->base + copy.offset + offset, bytes);
     memcpy(out, s->base + copy.offset + offset, bytes);
     /* The bytes are reused only after the word says DELETED, and a load is not moved before an earlier one. */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    prim_fence_load();
     prim_refresh(s->software, record, sizeof *record);
     if (prim_load64(&record->word) != word)
         return fail(GISMO_EGONE, "the object was deleted");
