@@ -23,6 +23,11 @@ _MOST = 4  # each is a process of its own
 _THREADS = 8
 
 
+def name_of(store_uuid: object, node: str) -> str:
+    """The name of the actor on a node (its id in hexadecimal)."""
+    return f"gismo-bridge-{store_uuid}-{node}"
+
+
 @dataclass(frozen=True, slots=True)
 class Gone:
     """The answer for a record that is no more."""
@@ -249,7 +254,7 @@ class Bridges:
 
         from gismo_core.ray.keeper import NAMESPACE
 
-        name = f"gismo-bridge-{self._uuid}-{node}"
+        name = name_of(self._uuid, node)
         with contextlib.suppress(ValueError):  # left by a keeper before this one
             return self._ray.get_actor(name, namespace=NAMESPACE)
         return (

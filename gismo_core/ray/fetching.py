@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from gismo_core import _buffers
+from gismo_core import _buffers, _native
 from gismo_core._lifetime import ExporterTypes
 from gismo_core.ray import bridge, record
 from gismo_core.ray.compat import Internals
@@ -170,12 +170,26 @@ class Fetcher:
         uuid = record.handle_of(raw).store_uuid
         until, actors = self._bridges.get(uuid, (0.0, []))
         if attempt or until < time.monotonic():
-            keeper = self._internals.ray.get_actor(name_of(uuid), namespace=NAMESPACE)
-            actors = self._get(keeper.bridges.remote(died))
+            actors = self._known_bridges(uuid, died)
             self._bridges[uuid] = time.monotonic() + _BRIDGES_FOR_S, actors
         if not actors:
             raise LookupError("the keeper of the store knows no node that has it")
         return actors[(hash(raw) + attempt) % len(actors)]
+
+    def _known_bridges(self, uuid: object, died: list[bytes]) -> list[Any]:
+        """From the keeper, which makes them; without one, as nobody has needed it since it died, those that are there."""
+        ray = self._internals.ray
+        try:
+            keeper = ray.get_actor(name_of(uuid), namespace=NAMESPACE)
+            actors: list[Any] = self._get(keeper.bridges.remote(died))
+        except (ValueError, ray.exceptions.RayActorError):
+            named = ray.util.list_named_actors(all_namespaces=True)
+            prefix = bridge.name_of(uuid, "")
+            names = [one["name"] for one in named if one["namespace"] == NAMESPACE and one["name"].startswith(prefix)]
+            actors = [ray.get_actor(name, namespace=NAMESPACE) for name in sorted(names)]
+            if not actors:
+                raise
+        return actors
 
     def _through(self, actor: Any, raw: bytes) -> Fetched | Failed:
         answer = self._get(actor.open.remote(raw))
@@ -238,7 +252,10 @@ def _shaped(found: memoryview, wanted: bridge.Buffer) -> memoryview:
 
 def _mapped(view: memoryview, hold: Hold) -> memoryview:
     held = _buffers.hold(view)
-    address, length = int(held.buf or 0), int(held.len)
+    try:
+        address, length = int(held.buf or 0), int(held.len)
+    finally:
+        _native.py_release_buffer(held)
     exporter = _exporters[length.bit_length()](address)
-    exporter.keep = view, held, hold
+    exporter.keep = view, hold
     return memoryview(exporter).cast("B")[:length].toreadonly()

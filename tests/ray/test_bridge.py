@@ -1,6 +1,6 @@
 """A process without the pool: all the ways in which it comes by a value, in a real cluster (docs/ray.md).
 
-One node has the pool; another one and the drivers have none. The scenarios are functions of tests/bridge_driver.py, where they
+One node has the pool; another one and the drivers have none. The scenarios are functions of tests/bridge_scenarios.py and
 run in a driver of their own, since this process may have opened a store.
 """
 
@@ -29,7 +29,7 @@ ANSWER_S = 150.0
 SCENARIOS = [
     "get", "containers", "whole_bytes", "several", "shapes", "pieces", "foreign", "references", "arguments", "actors",
     "loop_goes_on", "awaits", "generators", "unpickling_that_gets", "errors", "time_outs", "data", "writes_as_ray_does",
-    "once_per_record", "bridge_killed", "keeper_killed", "lost", "nothing_held",
+    "once_per_record", "bridge_killed", "keeper_killed", "keeper_gone", "lost", "nothing_held",
 ]  # fmt: skip
 
 
