@@ -158,6 +158,8 @@ typedef struct gismo_object {
 /* length = payload bytes when options->buffers is 0; otherwise ignored. options may be NULL. */
 GISMO_API int gismo_create(gismo_store *store, uint64_t length, const gismo_create_options *options, gismo_object *out);
 enum gismo_seal_flags { GISMO_SEAL_CRC = 1 /* compute the payload CRC32C now */ };
+/* After an error the draft is still there, to be aborted, or sealed later. GISMO_EEXIST: another object got the name since
+ * create. GISMO_ECORRUPT: its record was damaged meanwhile. */
 GISMO_API int gismo_seal(gismo_store *store, gismo_object *object, uint32_t flags);
 GISMO_API int gismo_abort(gismo_store *store, gismo_object *object);
 
