@@ -14,7 +14,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv:
@@ -36,6 +36,13 @@ test: setup ## all tests of some minutes: C programs, plain and with sanitizers,
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks
 	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
+
+HOURS ?= 1
+SCENARIO ?= all
+
+.PHONY: test-ray-long
+test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 SCENARIO=all), counted in docs/results.md
+	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --scenario '$(SCENARIO)'
 
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gismo_core.ray import compat
 from ray_scenarios import served, table
 
 ALL = table.scenarios()
@@ -40,6 +41,22 @@ def test_nothing_is_lost_and_nothing_leaks(clusters: served.Served, name: str, k
     assert not outcome.broken, outcome.broken
     assert not outcome.lost, outcome.lost
     assert outcome.leaked == 0, outcome.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "kill"),
+    [
+        ("driver_put_and_remote_read", "reader"),
+        ("actor_return_outlives_the_actor", "actor"),
+        ("slice_returned", "passer"),
+        ("streaming_generator", "executor"),
+        ("keeper_killed", "keeper"),
+    ],
+)
+def test_the_oldest_ray(clusters: served.Served, name: str, kill: str) -> None:
+    outcome = clusters.run(ALL[name], kill, 1, "oldest")
+    assert outcome.good, outcome
+    assert outcome.ray_version.startswith(".".join(map(str, compat.OLDEST)))
 
 
 @pytest.mark.parametrize(

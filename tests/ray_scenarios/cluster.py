@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gismo_core
-from gismo_core.ray import record
+from gismo_core.ray import compat, record
 from ray_scenarios import talk
 
 MiB = 1024**2
@@ -33,6 +33,7 @@ class Kind:
     sabotage: str = ""  # a rule of the keeper to break, see sabotage.py
     quick_death: bool = False  # GCS declares a silent node dead within seconds
     disable: bool = False  # stock Ray
+    oldest: bool = False  # the oldest Ray that is claimed
     patience_s: float = 60.0  # how long what must happen may take
 
 
@@ -46,6 +47,7 @@ KINDS = {
         Kind("one-scan", sabotage="one_scan"),
         Kind("no-foreign-closure", sabotage="foreign"),
         Kind("half-a-scan", sabotage="half"),
+        Kind("oldest", oldest=True),
         Kind("leaky", sabotage="never", patience_s=5.0),
         Kind("no-pool", disable=True, patience_s=5.0),
     )
@@ -54,17 +56,35 @@ KINDS = {
 
 def environment(kind: Kind, pool: str, state_dir: Path) -> dict[str, str]:
     """For every process of a cluster."""
+    paths = [talk.TESTS, talk.TESTS.parent]
+    if kind.oldest:
+        paths.insert(0, oldest_ray())
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("GISMO_", "RAY_"))}
     return keep | {
         "GISMO_STORE": f"file:{pool}",
         "GISMO_STATE_DIR": str(state_dir),
-        "PYTHONPATH": f"{talk.TESTS}:{talk.TESTS.parent}",
+        "PYTHONPATH": ":".join(map(str, paths)),
         "RAY_DEDUP_LOGS": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # what else runs on the machine may not kill our workers
         "RAY_USAGE_STATS_ENABLED": "0",
         "GISMO_DISABLE": "1" if kind.disable else "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
+
+
+def oldest_ray() -> Path:
+    """A folder with the oldest Ray that is claimed, for the front of PYTHONPATH; installed when first asked for.
+
+    What Ray depends on is that of the newest: the oldest takes it as well.
+    """
+    version = ".".join(map(str, compat.OLDEST)) + ".0"
+    folder = talk.TESTS.parent / "build" / f"ray-{version}"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(part), f"ray=={version}"]
+        subprocess.run(pip, check=True, timeout=600)
+        part.rename(folder)
+    return folder
 
 
 class TwoNodes:

@@ -48,6 +48,7 @@ class Run:
         import ray
 
         self.ray = ray
+        outcome.ray_version = ray.__version__
         self.cluster = cluster
         self.outcome = outcome
         self.random = random.Random(outcome.seed)
@@ -147,6 +148,7 @@ class Run:
 
     def records_fall_to(self, at_most: int, what: str) -> float:
         """Wait until no more than that many are left; how long it took."""
+        gc.collect()  # an exception that was caught holds references in a cycle
         begin = time.monotonic()
         try:
             eventually(lambda: self.cluster.records() <= at_most, what, self.cluster.kind.patience_s)

@@ -22,7 +22,11 @@ class Entry:
     local_ref_count: int = 0
     submitted_task_ref_count: int = 0
     contained_in_owned: Sequence[bytes] = ()
+<<<<<<< HEAD
     task_status: int = 0  # NIL
+=======
+    task_status: int = 0
+>>>>>>> e91b84c (Tests: long runs of scenarios with their counts, the oldest Ray)
 
 
 @dataclass
@@ -92,6 +96,7 @@ def test_what_is_not_weighed_is_listed_only() -> None:
 
 
 @pytest.mark.parametrize("status", range(14))
+<<<<<<< HEAD
 def test_a_task_is_under_way_while_its_owner_has_it_so(status: int) -> None:
     entry = Entry(TASK + b"\1\0\0\0", task_status=status)
     over = status in (0, 11, 12)  # NIL, FINISHED, FAILED
@@ -101,6 +106,18 @@ def test_a_task_is_under_way_while_its_owner_has_it_so(status: int) -> None:
 def test_another_task_is_another() -> None:
     entry = Entry(b"u" * 24 + b"\1\0\0\0", task_status=5)
     assert set(build(Reply([Worker(W1, [entry])])).tasks) == set()
+=======
+def test_a_task_is_under_way_unless_its_owner_says_that_it_is_over(status: int) -> None:
+    over = status in (0, 11, 12)  # NIL, FINISHED, FAILED
+    one = TASK + b"\1\0\0\0"
+    assert set(build(Reply([Worker(W1, [Entry(one, task_status=status)])])).tasks) == (set() if over else {TASK})
+    borrower_too = Reply([Worker(W1, [Entry(one, task_status=status)]), Worker(W2, [Entry(one)])])
+    assert set(build(borrower_too).tasks) == (set() if over else {TASK})
+
+
+def test_other_tasks_do_not_matter() -> None:
+    assert set(build(Reply([Worker(W1, [Entry(b"u" * 24 + b"\1\0\0\0", task_status=8)])])).tasks) == set()
+>>>>>>> e91b84c (Tests: long runs of scenarios with their counts, the oldest Ray)
 
 
 @pytest.mark.parametrize(
