@@ -30,30 +30,6 @@ def tasks(here: Here, count: int) -> dict[str, float]:
     return {"tasks_s": middle - begin, "puts_s": end - middle}
 
 
-class Newcomer:
-    """A worker of a stock cluster that has nothing of Gismo yet, though Ray is as far as it is in any worker."""
-
-    def load(self, store: str, state_dir: str, raw_handle: bytes) -> dict[str, float]:
-        """Load Gismo as a worker does at its start, and map a first object; seconds of each."""
-        if any(name.startswith("gismo_core.ray") or name == "gismo_core.store" for name in sys.modules):
-            raise RuntimeError("Gismo is loaded in this worker already, so there is nothing to measure")
-        os.environ["GISMO_STORE"] = store
-        os.environ["GISMO_STATE_DIR"] = state_dir
-        begin = time.perf_counter()
-        from gismo_core.ray import patches
-
-        imported = time.perf_counter()
-        patches.install()
-        installed = time.perf_counter()
-        from gismo_core.ray import reading
-
-        value = reading.load(raw_handle, None)
-        end = time.perf_counter()
-        if not isinstance(value, np.ndarray):
-            raise RuntimeError(f"the object came as {type(value)}")
-        return {"import_s": imported - begin, "install_s": installed - imported, "map_s": end - installed}
-
-
 def put_one(here: Here, nbytes: int) -> str:
     """Put an array; the hex of the handle of its record."""
     ref = ray.put(np.ones(nbytes, np.uint8))
@@ -66,8 +42,29 @@ def put_one(here: Here, nbytes: int) -> str:
 
 
 def newcomer(here: Here, store: str, state_dir: str, raw_handle: str) -> dict[str, Any]:
-    """Start a worker and have it load Gismo."""
-    actor = here.actor(Newcomer, 0)
-    found: dict[str, Any] = ray.get(actor.load.remote(store, state_dir, bytes.fromhex(raw_handle)))
-    ray.kill(actor)
+    """Have a new worker of this stock cluster load Gismo as one does at its start, though Ray is as far as it is in
+    any worker, and map a first object; seconds of each."""
+
+    # Nested, so that it travels by value: by name, the worker would import it, and gismo_core with it.
+    def load(raw: bytes) -> dict[str, float]:
+        if any(name.startswith("gismo_core") for name in sys.modules):
+            raise RuntimeError("Gismo is loaded in this worker already, so there is nothing to measure")
+        os.environ["GISMO_STORE"] = store
+        os.environ["GISMO_STATE_DIR"] = state_dir
+        begin = time.perf_counter()
+        from gismo_core.ray import patches
+
+        imported = time.perf_counter()
+        patches.install()
+        installed = time.perf_counter()
+        from gismo_core.ray import reading
+
+        value = reading.load(raw, object())
+        end = time.perf_counter()
+        if type(value).__name__ != "ndarray":
+            raise RuntimeError(f"the object came as {type(value)}")
+        return {"import_s": imported - begin, "install_s": installed - imported, "map_s": end - installed}
+
+    task = ray.remote(num_cpus=0, max_calls=1)(load)  # a worker for it alone
+    found: dict[str, Any] = ray.get(task.remote(bytes.fromhex(raw_handle)))
     return found
