@@ -64,8 +64,7 @@ def containers(nodes: Nodes) -> None:
 
 
 def whole_bytes(nodes: Nodes) -> None:
-    value = nodes.ray.get(nodes.on_pool(lambda: b"z" * 300_000).remote())
-    assert value == b"z" * 300_000
+    assert nodes.ray.get(nodes.on_pool(lambda: b"z" * 300_000).remote()) == b"z" * 300_000
 
 
 def several(nodes: Nodes) -> None:
@@ -108,9 +107,7 @@ def foreign(nodes: Nodes) -> None:
     def half(value: Any) -> Any:
         return value[len(value) // 2 :], "and a word"
 
-    whole = nodes.make.remote(5, MiB)
-    part, word = nodes.ray.get(nodes.on_pool(half).remote(whole))
-    assert word == "and a word"
+    part, _ = nodes.ray.get(nodes.on_pool(half).remote(nodes.make.remote(5, MiB)))
     assert np.array_equal(part, array(5, MiB)[MiB // 2 :])
 
 
