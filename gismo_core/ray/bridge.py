@@ -112,6 +112,7 @@ class Bridge:
 
     def __init__(self, piece_bytes: int) -> None:
         import ray
+
         from gismo_core.ray import session
 
         here = session.current()
