@@ -116,3 +116,29 @@ def can_return_a_record() -> bool:
 
     here = session.current()
     return here is not None and len(here._leased.tokens) > 4
+
+
+def until_leased(nodes: Nodes) -> None:
+    """Wait for a worker on the pool's node that can return records; else say what its session is at."""
+    try:
+        until(lambda: nodes.ray.get(nodes.on_pool(can_return_a_record).remote()), "tokens on the pool's node")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{nodes.ray.get(nodes.on_pool(session_state).remote())}") from None
+
+
+def session_state() -> str:
+    import sys
+    import threading
+    import traceback
+
+    from gismo_core.ray import session
+
+    here = session.current()
+    lines = [f"session {here}, store failed: {session.failure()}"]
+    if here is not None:
+        lines.append(f"job known {here._job_known.is_set()}, keeper {here.keeper}, tokens {len(here._leased.tokens)}")
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        if thread.name.startswith("gismo") and thread.ident in frames:
+            lines += [thread.name, *traceback.format_stack(frames[thread.ident])]
+    return "\n".join(lines)

@@ -19,13 +19,13 @@ from bridge_cluster import (
     MiB,
     Nodes,
     array,
-    can_return_a_record,
     kill_bridges,
     pid_of,
     records,
     same,
     stopped_bridges,
     until,
+    until_leased,
     where,
 )
 
@@ -36,7 +36,7 @@ def begin(nodes: Nodes) -> None:
 
     assert session.open_store() is None
     assert nodes.ray.get(nodes.on_bare(lambda: session.open_store() is None).remote())
-    until(lambda: nodes.ray.get(nodes.on_pool(can_return_a_record).remote()), "tokens on the pool's node")
+    until_leased(nodes)
     uuid, node = nodes.ray.get(nodes.on_pool(where).remote())
     bridge.PIECE_BYTES = PIECE_BYTES
     made = bridge.Bridges(nodes.ray, uuid)._make(node)
