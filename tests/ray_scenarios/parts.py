@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gismo_core import Handle, Store
+from gismo_core.errors import StoreFull
 from ray_scenarios import pattern
 
 
@@ -51,6 +53,18 @@ def await_file(path: str, timeout_s: float = 60.0) -> str:
             raise TimeoutError(f"nobody made {path}")
         time.sleep(0.005)
     return Path(path).read_text()
+
+
+def fill(store: Store, leave_bytes: int) -> list[Handle]:
+    """Put zeroes until no more than that much room is left, or none of a piece's size."""
+    made = []
+    for piece in (16 << 20, 1 << 20, 128 << 10):
+        while store.stats().free_bytes - piece >= leave_bytes:
+            try:
+                made.append(store.put(bytes(piece)))
+            except StoreFull:
+                break
+    return made
 
 
 class Part:
@@ -149,6 +163,13 @@ class Part:
     def give(self, key: str) -> Any:
         """Return what is held."""
         return self._kept[key]
+
+    def fill(self, leave_bytes: int) -> list[Handle]:
+        """Take the room of the pool, as this host can."""
+        from gismo_core.ray import session
+
+        store = session.open_store()
+        return [] if store is None else fill(store, leave_bytes)
 
     def drop(self, *keys: str) -> None:
         """Let go of these, or of everything."""

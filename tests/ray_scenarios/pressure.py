@@ -12,15 +12,15 @@ _MIB = KiB * KiB
 @scenario("executor")
 def pool_full_with_results_held(run: Run, kill: str) -> None:
     """Results go to Ray's own store because the pool is full; held, they keep no dead inputs in the pool."""
-    nbytes = 2 * _MIB
+    nbytes = 2 * _MIB - 64 * KiB
     count = 12
     maker = run.part(1)
-    run.fill((count + 1) * nbytes)
+    run.fill((count + 3) * nbytes, maker)
     seeds = run.seeds(count)
     inputs = [maker.start("make", seed, nbytes) for seed in seeds]
     all_done(run.ray, inputs)
     run.records(count)
-    run.fill(nbytes // 2)
+    run.fill(0, maker)
     marks = run.path("runs")
     task = run.task(parts.shift, 1)
     results = [task.remote(ref, seed, nbytes, f"{marks}-{seed}") for ref, seed in zip(inputs, seeds, strict=True)]

@@ -203,15 +203,14 @@ class Run:
                     raise
                 time.sleep(0.1)
 
-    def fill(self, leave_bytes: int) -> None:
-        """Take the room of the pool until about that much is left; given back at the end of the run."""
-        store = self.cluster.store
-        for piece in (16 * KiB * KiB, KiB * KiB, 128 * KiB):
-            while store.stats().free_bytes - piece > leave_bytes:
-                try:
-                    self._ballast.append(store.put(bytes(piece)))
-                except Exception:  # noqa: BLE001 - full for this size: go on with smaller ones
-                    break
+    def fill(self, leave_bytes: int, part: Proxy | None = None) -> None:
+        """Take the room of the pool until about that much is left; given back at the end of the run.
+
+        part: it takes what is left to its host, too: a host does not get at the arenas of another.
+        """
+        self._ballast += parts.fill(self.cluster.store, leave_bytes)
+        if part is not None:
+            self._ballast += part.call("fill", leave_bytes)
 
     def _explain(self) -> None:
         self.outcome.notes.append(str(self._status()))

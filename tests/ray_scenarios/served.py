@@ -11,7 +11,8 @@ from ray_scenarios.outcome import Outcome
 from ray_scenarios.table import Scenario
 from ray_scenarios.talk import Failed, Peer
 
-_START_S = 120.0
+_START_S = 180.0
+_ATTEMPTS = 3  # Ray gives a node 30 s to start, which a busy machine may not have
 _RUN_S = 240.0
 
 
@@ -36,12 +37,19 @@ class Served:
         return outcome
 
     def _server(self, kind: str) -> tuple[Peer, Path]:
-        if kind not in self._servers:
+        for attempt in range(_ATTEMPTS):
+            if kind in self._servers:
+                break
             folder = cluster.make_folder()
             env = cluster.environment(cluster.KINDS[kind], str(folder / "pool"), folder / "state-0")
             peer = Peer("ray_scenarios.server", kind, str(folder), env=env, log=folder / "server.log")
             self._servers[kind] = peer, folder
-            peer.call("ready", _START_S)
+            try:
+                peer.call("ready", _START_S)
+            except Failed:
+                self._end(kind, keep_logs=True)
+                if attempt == _ATTEMPTS - 1:
+                    raise
         return self._servers[kind]
 
     def _end(self, kind: str, keep_logs: bool = False) -> None:
