@@ -121,6 +121,7 @@ class Pool:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_DEDUP_LOGS": "0",
+            "RAY_raylet_start_wait_time_s": "240",  # on a machine that is busy with other tests
             "PYTHONDONTWRITEBYTECODE": None,
             **more,
         }

@@ -16,20 +16,8 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of that language ("" for none)."""
-    found: list[str] = []
-    inside: list[str] | None = None
-    kind = ""
-    for line in README.splitlines(keepends=True):
-        if not line.startswith("```"):
-            if inside is not None:
-                inside.append(line)
-        elif inside is None:
-            inside, kind = [], line.strip("`\n")
-        else:
-            if kind == language:
-                found.append("".join(inside))
-            inside = None
-    return found
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def commands() -> list[str]:
