@@ -33,15 +33,15 @@ def format_pool(spec: str, nbytes: int) -> None:
 
 @contextmanager
 def both(context: Context, shape: Shape) -> Iterator[Pair]:
-    """A pool and both clusters, started side by side."""
+    """A pool and both clusters."""
     with ExitStack() as stack:
         spec = stack.enter_context(context.medium.fresh(lambda spec: format_pool(spec, shape.pool_bytes)))
         context.say(f"starting two clusters of {shape.nodes} nodes")
         stock = Side(STOCK, shape)
         stack.callback(stock.end)
+        stock.ready()  # first: Ray gives up on a node that is not there after 30 s
         gismo = Side(GISMO, shape, store=spec, state_dir=_new_state_dir(context))
         stack.callback(gismo.end)
-        stock.ready()
         gismo.ready()
         yield Pair(gismo, stock)
 

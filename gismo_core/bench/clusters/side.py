@@ -65,8 +65,6 @@ class Side:
         environment["RAY_TMPDIR"] = str(self.directory)
         environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
         environment["RAY_USAGE_STATS_ENABLED"] = "0"
-        # Eight nodes that start on few cores take longer than Ray's 30 s.
-        environment["RAY_raylet_start_wait_time_s"] = "180"
         # The machine is full on purpose, and shared: Ray must not kill workers for what others take.
         environment["RAY_memory_monitor_refresh_ms"] = "0"
         if self.store:

@@ -60,10 +60,29 @@ class Here:
         return found
 
     def use(self) -> StoreUse:
-        """Asks every raylet, and the pool."""
+        """Asks every raylet, and the pool. A node that has just died is asked until GCS knows of it."""
+        import grpc
+
+        end = time.monotonic() + _SETTLE_S
+        while True:
+            try:
+                stores = self._ask_raylets()
+                break
+            except grpc.RpcError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+        return StoreUse(
+            pool_bytes=self.pool_bytes(),
+            plasma_bytes=sum(store.object_store_bytes_used for store in stores),
+            spilled_bytes=sum(store.spilled_bytes_total for store in stores),
+        )
+
+    def _ask_raylets(self) -> list[Any]:
         from ray._private.grpc_utils import init_grpc_channel
         from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
 
+        request = node_manager_pb2.GetNodeStatsRequest(include_memory_info=False)
         calls = []
         for node in ray.nodes():
             if node["Alive"]:
@@ -71,14 +90,8 @@ class Here:
                 if address not in self._stubs:
                     channel = init_grpc_channel(address)
                     self._stubs[address] = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
-                request = node_manager_pb2.GetNodeStatsRequest(include_memory_info=False)
                 calls.append(self._stubs[address].GetNodeStats.future(request, timeout=_RPC_S))
-        stores = [call.result().store_stats for call in calls]
-        return StoreUse(
-            pool_bytes=self.pool_bytes(),
-            plasma_bytes=sum(store.object_store_bytes_used for store in stores),
-            spilled_bytes=sum(store.spilled_bytes_total for store in stores),
-        )
+        return [call.result().store_stats for call in calls]
 
     def pool_bytes(self) -> int:
         """In use in the pool; 0 in the stock cluster."""
