@@ -26,7 +26,7 @@ from gismo_core.ray.compat import Internals
 
 logger = logging.getLogger("gismo.ray")
 
-_FIRST_TOKENS = 8
+_FIRST_TOKENS = 32
 _MOST_TOKENS = 256
 _LEASE_TIMEOUT_S = 30.0
 _FIRST_LEASE_WAIT_S = 0.1

@@ -62,7 +62,9 @@ def test_the_oldest_ray(clusters: served.Served, name: str, kill: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "kill"),
     [
-        ("no-undelivered-rule", "reply_delayed_1500ms", "executor"),
+        # Long, because it is not settled: since tokens are the returns of one call of the keeper, no loss was seen
+        # without the rule in the runs made (docs/results.md, Not shown yet).
+        pytest.param("no-undelivered-rule", "reply_delayed_1500ms", "executor", marks=pytest.mark.long),
         ("one-scan", "handed_over_during_a_scan", ""),
         ("no-foreign-closure", "slice_returned", ""),
         ("half-a-scan", "actor_keeps_the_array", ""),

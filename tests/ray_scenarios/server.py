@@ -33,14 +33,25 @@ class Server:
         try:
             self._scenarios[scenario].function(run, kill)
             run.finish()
-        except Exception:  # noqa: BLE001 - told to the one who judges
-            outcome.broken = traceback.format_exc()
+        except Exception as error:  # noqa: BLE001 - told to the one who judges
+            if _is_a_loss(error):  # met where the scenario itself reads, before a check could
+                outcome.lost.append(f"{type(error).__name__}: {str(error)[-600:]}")
+            else:
+                outcome.broken = traceback.format_exc()
         outcome.wall_s = round(time.monotonic() - begin, 2)
         return outcome.as_json()
 
     def end(self) -> None:
         """Stop the cluster."""
         self._cluster.end()
+
+
+def _is_a_loss(error: BaseException) -> bool:
+    """ObjectLostError, also as the cause of a task's error."""
+    import ray
+
+    lost = ray.exceptions.ObjectLostError
+    return isinstance(error, lost) or isinstance(getattr(error, "cause", None), lost)
 
 
 def main(file_descriptor: str, kind: str, folder: str) -> None:
