@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ CASES = [
     pytest.param(
         name,
         kill,
-        id=f"{name}-{kill.replace(' ', '_') or 'alone'}",
+        id=f"{name}-{re.sub('[, ]+', '_', kill) or 'alone'}",
         marks=[pytest.mark.long] if kill in scenario.long else [],
     )
     # Those of one kind of cluster together: another kind is another cluster.
@@ -62,7 +63,7 @@ def test_the_oldest_ray(clusters: served.Served, name: str, kill: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "name", "kill"),
     [
-        ("undelivered", "reply_delayed_5s", ""),
+        ("undelivered", "reply_delayed_1500ms", "executor, token in hand"),
         ("one_scan", "handed_over_during_a_scan", ""),
         ("foreign", "slice_returned", ""),
         ("half", "actor_keeps_the_array", ""),

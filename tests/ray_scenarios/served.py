@@ -32,7 +32,7 @@ class Served:
             outcome = Outcome(**peer.call("run", _RUN_S, scenario=scenario.name, kill=kill, seed=seed, spoil=spoil))
         except Failed as error:
             outcome.broken = str(error)
-        if not outcome.good and not spoil:
+        if not outcome.clean or (not outcome.good and not spoil):
             self._end(kind, keep_logs=True)
         return outcome
 

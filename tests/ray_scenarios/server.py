@@ -11,7 +11,7 @@ from typing import Any
 from ray_scenarios import cluster, sabotage, table, talk
 from ray_scenarios.outcome import Outcome
 from ray_scenarios.run import Proxy, Run
-from ray_scenarios.talk import eventually
+from ray_scenarios.talk import Failed, eventually
 
 _SPOILT_S = 5.0  # how long to wait for what will not happen
 
@@ -47,12 +47,21 @@ class Server:
                 outcome.lost.append(f"{type(error).__name__}: {str(error)[-600:]}")
             else:
                 outcome.broken = traceback.format_exc()
-            run.abandon()
+        if outcome.broken or outcome.lost:
+            run.abandon()  # not above: there the exception and its frames hold references
         if spoil:
             run.in_keeper(sabotage.restore)
-            eventually(lambda: not self._cluster.records(), "what a broken keeper left is freed")
+            run.settle()
+            outcome.clean = self._emptied()
         outcome.wall_s = round(time.monotonic() - begin, 2)
         return outcome.as_json()
+
+    def _emptied(self) -> bool:
+        try:
+            eventually(lambda: not self._cluster.records(), "what a broken keeper left is freed")
+        except Failed:
+            return False
+        return True
 
     def end(self) -> None:
         """Stop the cluster."""
