@@ -30,11 +30,8 @@ class Kind:
 
     name: str
     poison: bool = True
-    sabotage: str = ""  # a rule of the keeper to break, see sabotage.py
     quick_death: bool = False  # GCS declares a silent node dead within seconds
-    disable: bool = False  # stock Ray
     oldest: bool = False  # the oldest Ray that is claimed
-    patience_s: float = 60.0  # how long what must happen may take
 
 
 KINDS = {
@@ -43,13 +40,7 @@ KINDS = {
         Kind("plain"),
         # Bytes that a pin of another host holds are overwritten by the poison, though never given to anybody.
         Kind("quick-death", poison=False, quick_death=True),
-        Kind("no-undelivered-rule", sabotage="undelivered"),
-        Kind("one-scan", sabotage="one_scan"),
-        Kind("no-foreign-closure", sabotage="foreign"),
-        Kind("half-a-scan", sabotage="half"),
         Kind("oldest", oldest=True),
-        Kind("leaky", sabotage="never", patience_s=5.0),
-        Kind("no-pool", disable=True, patience_s=5.0),
     )
 }
 
@@ -67,7 +58,6 @@ def environment(kind: Kind, pool: str, state_dir: Path) -> dict[str, str]:
         "RAY_DEDUP_LOGS": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # what else runs on the machine may not kill our workers
         "RAY_USAGE_STATS_ENABLED": "0",
-        "GISMO_DISABLE": "1" if kind.disable else "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
 
@@ -113,8 +103,6 @@ class TwoNodes:
         )
         self._add_second()
         self.address = self._cluster.address
-        if kind.sabotage:
-            self._sabotage(kind.sabotage)
         ray.init(address=self.address, namespace="scenarios", log_to_driver=False, configure_logging=False)
 
     def _add_second(self) -> None:
@@ -125,18 +113,6 @@ class TwoNodes:
             resources={"node1": 100},
             env_vars={"GISMO_STATE_DIR": str(self.state_dirs[1])},
         )
-
-    def _sabotage(self, rule: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "ray_scenarios.sabotage", self.address, self.pool, rule],
-            env=os.environ | {"GISMO_DISABLE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode:
-            raise talk.Failed(f"the sabotaged keeper was not made:\n{done.stdout}\n{done.stderr}")
 
     def records(self) -> int:
         """How many values are in the store, of all clusters."""

@@ -19,6 +19,7 @@ class Outcome:
     records: int = 0  # the most records that were seen in the store at once
     wall_s: float = 0.0
     freed_s: float = 0.0  # from the last reference dropped to the last record gone
+    clean: bool = True  # the cluster can be used again after a broken keeper
     ray_version: str = ""
     notes: list[str] = field(default_factory=list)
 

@@ -178,12 +178,14 @@ class Part:
             self._refs.pop(key, None)
         gc.collect()
 
-    def submit(self, key: str, seeds: list[int], nbytes: int, node: str, marks: str, num_cpus: float = 1) -> None:
+    def submit(
+        self, key: str, seeds: list[int], nbytes: int, node: str, marks: str, num_cpus: float = 1, hold: bool = False
+    ) -> None:
         """Own the returns of tasks on another node: each says its process in the file `marks`-seed."""
         import ray
 
         task = ray.remote(make).options(num_cpus=num_cpus, resources={node: 0.001})
-        self._refs[key] = [task.remote(seed, nbytes, f"{marks}-{seed}") for seed in seeds]
+        self._refs[key] = [task.remote(seed, nbytes, f"{marks}-{seed}", 0.0, hold) for seed in seeds]
 
     def submit_stream(self, key: str, seeds: list[int], nbytes: int, node: str, marks: str) -> None:
         """Own a streaming generator on another node."""
@@ -254,9 +256,29 @@ class Part:
         return child
 
 
-def make(seed: int, nbytes: int, mark: str = "", pause_s: float = 0.0) -> Any:
-    """A task: return an array after a while, having said which process does."""
+_in_hand: list[Any] = []
+
+
+def _hold_tokens() -> None:
+    """This process keeps the tokens of what it returns: as if it were killed in the instant before it lets go of them."""
+    from gismo_core.ray import session
+
+    here = session.current()
+    if here is not None:
+        lend = here.leased_token
+
+        def leased_token() -> Any:
+            _in_hand.append(lend())
+            return _in_hand[-1]
+
+        setattr(here, "leased_token", leased_token)  # noqa: B010 - a method
+
+
+def make(seed: int, nbytes: int, mark: str = "", pause_s: float = 0.0, hold: bool = False) -> Any:
+    """A task: return an array after a while, having said which process does. hold: it is to be killed, see above."""
     await_lease()
+    if hold:
+        _hold_tokens()
     if mark:
         say(mark, str(os.getpid()))
     time.sleep(pause_s)

@@ -50,6 +50,7 @@ class Run:
         self.ray = ray
         outcome.ray_version = ray.__version__
         self.cluster = cluster
+        self.patience_s = _PATIENCE_S  # for what must happen
         self.outcome = outcome
         self.random = random.Random(outcome.seed)
         self.folder = cluster.folder / f"run-{outcome.scenario}-{outcome.seed}"
@@ -144,14 +145,14 @@ class Run:
             self.outcome.records = max(self.outcome.records, count)
             return count >= at_least
 
-        eventually(enough, f"{at_least} records in the store", self.cluster.kind.patience_s)
+        eventually(enough, f"{at_least} records in the store", self.patience_s)
 
     def records_fall_to(self, at_most: int, what: str) -> float:
         """Wait until no more than that many are left; how long it took."""
         gc.collect()  # an exception that was caught holds references in a cycle
         begin = time.monotonic()
         try:
-            eventually(lambda: self.cluster.records() <= at_most, what, self.cluster.kind.patience_s)
+            eventually(lambda: self.cluster.records() <= at_most, what, self.patience_s)
         except Failed:
             self.outcome.leaked = self.cluster.records() - at_most
             self._explain()
@@ -190,16 +191,20 @@ class Run:
 
     def keeper_pid(self) -> int:
         """The keeper's process."""
-        pid: int = self._of_keeper(lambda keeper: keeper.__ray_call__.remote(_pid))
+        pid: int = self.in_keeper(_pid)
         return pid
+
+    def in_keeper(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run function(keeper, *arguments) in its process."""
+        return self._of_keeper(lambda keeper: keeper.__ray_call__.remote(function, *arguments))
 
     def _of_keeper(self, call: Callable[[Any], Any]) -> Any:
         end = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 return self.ray.get(call(self.keeper()), timeout=_PATIENCE_S)
-            except (self.ray.exceptions.ActorUnavailableError, self.ray.exceptions.ActorDiedError):
-                if time.monotonic() > end:  # else it is being restarted
+            except (ValueError, self.ray.exceptions.ActorUnavailableError, self.ray.exceptions.ActorDiedError):
+                if time.monotonic() > end:  # else it is being made, or restarted
                     raise
                 time.sleep(0.1)
 
@@ -272,13 +277,24 @@ class Run:
         self._put_away()
         gc.collect()
         begin = time.monotonic()
-        while (left := self.cluster.records()) and time.monotonic() - begin < self.cluster.kind.patience_s:
+        while (left := self.cluster.records()) and time.monotonic() - begin < self.patience_s:
             time.sleep(0.01)
         self.outcome.leaked = left
         if left:
             self._explain()
         self.outcome.freed_s = round(time.monotonic() - begin, 3)
         self.let_go_of_ballast()
+
+    def abandon(self) -> None:
+        """The run broke: let go of whatever it had."""
+        for peer in self._peers:
+            if peer.process.poll() is None:
+                peer.kill()
+        for proxy in self._used:
+            self.ray.kill(proxy.handle)
+        self._used.clear()
+        self.let_go_of_ballast()
+        gc.collect()
 
     def let_go_of_ballast(self) -> None:
         """What fill() took."""

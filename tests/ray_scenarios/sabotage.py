@@ -1,15 +1,12 @@
-"""Keepers with one rule of freeing taken away. With each of them a scenario must report loss: so the checks can fail.
-
-python -m ray_scenarios.sabotage ADDRESS POOL RULE makes such a keeper under the name that everybody will look for.
-"""
+"""Rules of freeing taken away from a keeper while a scenario runs: it must then report loss. So the checks can fail."""
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from gismo_core.ray import collector, keeper, scan
+from gismo_core.ray import collector, scan
 from gismo_core.ray.record import Header, Kind
 
 
@@ -45,11 +42,12 @@ def _foreign() -> None:
 
 
 def _half() -> None:
-    """The answer of one node is left out."""
+    """Only the answer of the keeper's own node is looked at."""
     build = scan.build
 
     def build_half(replies: Sequence[Any], wanted: scan.Wanted) -> scan.Scan | scan.Incomplete:
-        return build(replies[:1], wanted)
+        own = [reply for reply in replies if os.getpid() in (stats.pid for stats in reply.core_workers_stats)]
+        return build(own, wanted)
 
     scan.build = build_half
 
@@ -74,33 +72,20 @@ RULES: dict[str, Callable[[], None]] = {
 }
 
 
-class BrokenKeeper(keeper.Keeper):
-    """A keeper that breaks one rule."""
-
-    def __init__(self, rule: str) -> None:
-        RULES[rule]()
-        super().__init__()
-
-
-def main(address: str, pool: str, rule: str) -> None:
-    """Make the keeper, and wait until it works."""
-    import ray
-
-    import gismo_core
-    from ray_scenarios import sabotage  # not __main__, which no worker could import
-
-    ray.init(address=address, log_to_driver=False)
-    options: dict[str, Any] = {
-        "name": keeper.name_of(gismo_core.probe(pool).store_uuid),
-        "namespace": keeper.NAMESPACE,
-        "lifetime": "detached",
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "resources": {"node0": 0.001},
-    }
-    made = ray.remote(sabotage.BrokenKeeper).options(**options).remote(rule)
-    print(ray.get(made.status.remote(), timeout=60))
+_WHOLE = {
+    "_referred": (collector, collector._referred),
+    "proposals": (collector, collector.proposals),
+    "without_named": (collector, collector.without_named),
+    "build": (scan, scan.build),
+}
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def apply(_: Any, rule: str) -> None:
+    """In the keeper's process: break a rule."""
+    RULES[rule]()
+
+
+def restore(_: Any) -> None:
+    """In the keeper's process: all rules hold again."""
+    for name, (module, function) in _WHOLE.items():
+        setattr(module, name, function)

@@ -23,16 +23,16 @@ class Served:
         self._servers: dict[str, tuple[Peer, Path]] = {}
         self._logs = logs  # where to leave what Ray and the scenarios wrote when a run was not good
 
-    def run(self, scenario: Scenario, kill: str, seed: int, kind: str | None = None) -> Outcome:
-        """Run a scenario on its kind of cluster, or on another."""
+    def run(self, scenario: Scenario, kill: str, seed: int, kind: str | None = None, spoil: str = "") -> Outcome:
+        """Run a scenario on its kind of cluster, or on another; spoil: see server.py."""
         kind = kind or scenario.kind
         outcome = Outcome(scenario.name, kill, seed)
         try:
             peer, _ = self._server(kind)
-            outcome = Outcome(**peer.call("run", _RUN_S, scenario=scenario.name, kill=kill, seed=seed))
+            outcome = Outcome(**peer.call("run", _RUN_S, scenario=scenario.name, kill=kill, seed=seed, spoil=spoil))
         except Failed as error:
             outcome.broken = str(error)
-        if not outcome.good:
+        if not outcome.clean or (not outcome.good and not spoil):
             self._end(kind, keep_logs=True)
         return outcome
 

@@ -8,9 +8,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ray_scenarios import cluster, table, talk
+from ray_scenarios import cluster, sabotage, table, talk
 from ray_scenarios.outcome import Outcome
 from ray_scenarios.run import Proxy, Run
+from ray_scenarios.talk import Failed, eventually
+
+_SPOILT_S = 5.0  # how long to wait for what will not happen
 
 
 class Server:
@@ -25,12 +28,18 @@ class Server:
         """The cluster stands."""
         return True
 
-    def run(self, scenario: str, kill: str, seed: int) -> dict[str, Any]:
-        """One run; an Outcome as JSON."""
+    def run(self, scenario: str, kill: str, seed: int, spoil: str = "") -> dict[str, Any]:
+        """One run; an Outcome as JSON. spoil: a rule of the keeper to break meanwhile, or "full": no room in the pool."""
         outcome = Outcome(scenario, kill, seed)
         begin = time.monotonic()
         run = Run(self._cluster, outcome, self._idle)
         try:
+            if spoil == "full":
+                run.fill(0, run.part(1))
+            elif spoil:
+                run.in_keeper(sabotage.apply, spoil)
+            if spoil:
+                run.patience_s = _SPOILT_S
             self._scenarios[scenario].function(run, kill)
             run.finish()
         except Exception as error:  # noqa: BLE001 - told to the one who judges
@@ -38,8 +47,21 @@ class Server:
                 outcome.lost.append(f"{type(error).__name__}: {str(error)[-600:]}")
             else:
                 outcome.broken = traceback.format_exc()
+        if outcome.broken or outcome.lost:
+            run.abandon()  # not above: there the exception and its frames hold references
+        if spoil:
+            run.in_keeper(sabotage.restore)
+            run.settle()
+            outcome.clean = self._emptied()
         outcome.wall_s = round(time.monotonic() - begin, 2)
         return outcome.as_json()
+
+    def _emptied(self) -> bool:
+        try:
+            eventually(lambda: not self._cluster.records(), "what a broken keeper left is freed")
+        except Failed:
+            return False
+        return True
 
     def end(self) -> None:
         """Stop the cluster."""

@@ -16,7 +16,7 @@ def driver_put_and_remote_read(run: Run, kill: str) -> None:
     run.records(len(refs))
     if kill:
         mark = run.path("reading")
-        reader = run.task(parts.Part.check_slowly, 1, max_retries=1)
+        reader = run.task(parts.Part.check_slowly, 1, max_retries=3)  # a retry may meet the dead worker once more
         slow = reader.remote(None, refs[0], seeds[0], nbytes, 0.5, mark)
         run.kill(int(parts.await_file(mark)))
         run.settle()
