@@ -45,7 +45,7 @@ START = Row("ray.worker.start", "ms", "lower", "import and first map in a new wo
 
 
 def _small_nodes(nodes: int) -> Shape:
-    return Shape(nodes=nodes, plasma_bytes=500 * MIB, pool_bytes=GIB)
+    return Shape(nodes=nodes, plasma_bytes=500 * MIB, pool_bytes=GIB, warm_both=True)
 
 
 def _objects(context: Context) -> Iterator[Measurement]:

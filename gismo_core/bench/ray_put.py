@@ -40,7 +40,7 @@ def _shape(quick: bool) -> Shape:
     if quick:
         return Shape(nodes=1, plasma_bytes=200 * MIB, pool_bytes=256 * MIB)
     # Stock frees behind its user's back: room for more than one.
-    return Shape(nodes=1, plasma_bytes=2 * GIB + GIB // 2, pool_bytes=2 * GIB)
+    return Shape(nodes=1, plasma_bytes=2 * GIB + GIB // 2, pool_bytes=2 * GIB, warm_both=True)
 
 
 def _put(context: Context) -> Iterator[Measurement]:

@@ -122,6 +122,7 @@ def test_both_clusters_need_their_room_only_when_both_live() -> None:
     shape = Shape(nodes=4, plasma_bytes=100, pool_bytes=300)
     assert shape.needs_bytes() == 700
     assert shape.needs_bytes(together=False) == 400
+    assert Shape(nodes=4, plasma_bytes=100, pool_bytes=300, warm_both=True).needs_bytes() == 1100
 
 
 # ---- the two are kept apart ----

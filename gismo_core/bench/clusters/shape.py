@@ -19,12 +19,16 @@ class Shape:
     cpus: int = 1
     """Of each node."""
     warm: bool = True
-    """Whether stock's plasma is allocated beforehand, as the pool is populated: its best. With Gismo it never is."""
+    """Whether stock's plasma is allocated beforehand, as the pool is populated: its best."""
+    warm_both: bool = False
+    """Whether that of the cluster with Gismo is too: where it is used, and there is memory for it."""
     env: Mapping[str, str] = field(default_factory=dict)
 
     def needs_bytes(self, *, together: bool = True) -> int:
         """Memory that the stores may take at most, by whether both clusters live at the same time."""
         plasma = self.nodes * self.plasma_bytes
+        if together and self.warm_both:
+            return self.pool_bytes + 2 * plasma
         return self.pool_bytes + plasma if together else max(self.pool_bytes, plasma)
 
     def as_json(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Side:
         if self.store:
             environment["GISMO_STORE"] = self.store
             environment["GISMO_STATE_DIR"] = str(self.state_dir)
-        elif self.shape.warm:
+        if self.shape.warm_both if self.store else self.shape.warm:
             environment["RAY_preallocate_plasma_memory"] = "1"
         return environment
 
