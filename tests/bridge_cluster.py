@@ -136,7 +136,7 @@ def session_state() -> str:
     here = session.current()
     lines = [f"session {here}, store failed: {session.failure()}"]
     if here is not None:
-        lines.append(f"job known {here._job_known.is_set()}, keeper {here.keeper}, tokens {len(here._leased.tokens)}")
+        lines.append(f"may submit {here._may_submit.is_set()}, keeper {here.keeper}, tokens {len(here._leased.tokens)}")
     frames = sys._current_frames()
     for thread in threading.enumerate():
         if thread.name.startswith("gismo") and thread.ident in frames:

@@ -42,6 +42,8 @@ def connected(address: str | None) -> Iterator[Any]:
             f"no Ray cluster at {where!r} ({_first_line(error)}): give --address or set RAY_ADDRESS to GCS's HOST:PORT; "
             "with RAY_AUTH_MODE=token and the cluster's token where it asks for one"
         ) from error
+    # What dies in the cluster meanwhile Ray prints on stdout, log_to_driver or not, in the middle of our JSON.
+    ray._private.worker._worker_logs_enabled = False
     try:
         yield ray
     finally:

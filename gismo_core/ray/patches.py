@@ -70,7 +70,7 @@ def _before_first_task(original: Any) -> Any:
     def get_execution_info(*arguments: Any, **options: Any) -> Any:  # once per function and worker
         here = session.current()
         if here is not None:
-            here.has_job()
+            here.task_begins()
         return original(*arguments, **options)
 
     return get_execution_info

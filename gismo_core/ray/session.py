@@ -112,11 +112,12 @@ class Session:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._woken = False
         self._lent_once = threading.Event()
-        # A worker has no job before its first task, and a thread of it that asks Ray for anything until then is the
-        # end of the process (a check of Ray's own).
-        self._job_known = threading.Event()
-        if not self.core_worker.get_current_job_id().is_nil():
-            self._job_known.set()
+        # A worker has no runtime environment before its first task (and often no job), and a thread of it that submits
+        # anything until then is the end of the process: a check of Ray's own. That the job is known says nothing: a
+        # worker may learn it at its start.
+        self._may_submit = threading.Event()
+        if not self.identity.is_worker:
+            self._may_submit.set()
         self._proposed = False
         self._full = False
         self._let_go: deque[bytes] = deque()  # raw handles of returns that were read here, and are not held any more
@@ -131,7 +132,7 @@ class Session:
     def end(self) -> None:
         """Ray is being disconnected."""
         self._over.set()
-        self._job_known.set()
+        self._may_submit.set()
         self.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
@@ -191,7 +192,7 @@ class Session:
     # ---- the thread ------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        self._job_known.wait()
+        self._may_submit.wait()
         retry_at = 0.0
         while not self._over.is_set():
             with contextlib.suppress(Empty):
@@ -251,9 +252,9 @@ class Session:
             self._woken = True
             self._wakes.put(None)
 
-    def has_job(self) -> None:
-        """A task is about to run here, so Ray knows this process's job."""
-        self._job_known.set()
+    def task_begins(self) -> None:
+        """A task is about to run here: Ray has set what a submission from this process takes over from it."""
+        self._may_submit.set()
 
 
 class _Current:

@@ -65,9 +65,24 @@ print(subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout)
     )
     ran = ray_pool.run(program, shared_pool.environment(ADDRESS=head.address), folder, timeout_s=300)
     assert ran.code == 0, ran.err
-    assert "all is in place" in ran.out
+    assert "all is in place" in ran.out, ran.out + ran.err
     assert "3 (3" in ran.out  # records, MiB
     assert "alive, on node" in ran.out
+
+
+def test_what_ray_has_to_say_is_not_on_stdout(shared_pool: ray_pool.Pool, head: ray_head.Head, folder: Path) -> None:
+    program = """
+import os, time
+from gismo_core.ray import cluster
+with cluster.connected(os.environ["ADDRESS"]) as ray:
+    worker = ray._private.worker.global_worker
+    ray._private.utils.push_error_to_driver(worker, "worker_died", "A worker died", worker.current_job_id)
+    time.sleep(3)  # Ray's own thread prints it, some time after it was published
+print("{}")
+"""
+    ran = ray_pool.run(program, shared_pool.environment(GISMO_STORE=None, ADDRESS=head.address), folder, timeout_s=120)
+    assert ran.code == 0, ran.err
+    assert ran.out == "{}\n"
 
 
 def test_no_cluster(shared_pool: ray_pool.Pool, folder: Path) -> None:

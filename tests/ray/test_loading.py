@@ -114,6 +114,31 @@ def test_a_store_that_cannot_be_opened(
     assert "gismo ray check" in ran.warnings[0]
 
 
+def test_a_worker_that_waits_for_its_first_task(pool: ray_pool.Pool, folder: Path) -> None:
+    """It knows its job and has no runtime environment yet: whoever submits anything then ends the process."""
+    program = (
+        START
+        + """
+began, ended = sys.argv[1] + "/began", sys.argv[1] + "/ended"
+def linger():
+    with open(began, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(2)
+    with open(ended, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+start(runtime_env={"worker_process_setup_hook": linger})
+print(json.dumps(settled()))
+time.sleep(4)  # whoever began to wait
+"""
+    )
+    ran = ray_pool.run(program, pool.environment(), folder, arguments=(str(folder),), timeout_s=240)
+    assert ran.code == 0, ran.err
+    assert all(tuple(value)[0] for value in json.loads(ran.out).values()), ran.out
+    began, ended = ((folder / name).read_text().split() for name in ("began", "ended"))
+    assert set(began) == set(ended), ran.err
+    assert len(ended) >= 2
+
+
 def test_an_unknown_ray(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
     ran = ray_pool.run(UNKNOWN_RAY + CONNECT, shared_pool.environment(ADDRESS=bare_head.address), folder)
     assert ran.code == 0, ran.err
