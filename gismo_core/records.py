@@ -211,6 +211,9 @@ _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 
 
 _BRIEF = struct.Struct("<48sQI4x")
+BRIEF_BYTES = _BRIEF.size
+_BRIEF_GENERATION_AT, _BRIEF_SLOT_AT, _BRIEF_PINS_AT = 16, 40, 56
+_HANDLE_BYTES = 48
 
 
 def _member(kind: type[_Enum], value: int) -> _Enum:
@@ -340,6 +343,30 @@ def object_info(raw: _native.CObjectInfo) -> ObjectInfo:
 def sealed_objects(raw: memoryview) -> Iterable[SealedObject]:
     """Of gismo_brief records, end to end."""
     return map(SealedObject._make, _BRIEF.iter_unpack(raw))
+
+
+def brief_keys(raw: memoryview) -> list[int]:
+    """Of gismo_brief records, end to end: a number for each that no other object of the store ever has."""
+    generations = raw.cast("Q")[_BRIEF_GENERATION_AT // 8 :: BRIEF_BYTES // 8].tolist()
+    slots = raw.cast("I")[_BRIEF_SLOT_AT // 4 :: BRIEF_BYTES // 4].tolist()
+    return [generation << 32 | slot for generation, slot in zip(generations, slots, strict=True)]
+
+
+def key_of_handle(raw: bytes) -> int:
+    """The same number, from a raw handle."""
+    generation = int.from_bytes(raw[_BRIEF_GENERATION_AT : _BRIEF_GENERATION_AT + 8], "little")
+    return generation << 32 | int.from_bytes(raw[_BRIEF_SLOT_AT : _BRIEF_SLOT_AT + 4], "little")
+
+
+def brief_pins(raw: memoryview) -> list[int]:
+    """Of gismo_brief records, end to end: the pins of this host's processes."""
+    pins: list[int] = raw.cast("I")[_BRIEF_PINS_AT // 4 :: BRIEF_BYTES // 4].tolist()
+    return pins
+
+
+def brief_handle(raw: memoryview, number: int) -> bytes:
+    """Of gismo_brief records, end to end: the raw handle of one."""
+    return bytes(raw[number * BRIEF_BYTES : number * BRIEF_BYTES + _HANDLE_BYTES])
 
 
 def object_tag(raw: _native.CObjectInfo) -> tuple[int, int, int]:

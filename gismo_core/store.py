@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gismo_core import _native, errors, records
 from gismo_core._buffers import Pinned, hold
 from gismo_core._lifetime import NativeStore, pin_exporters
+from gismo_core.following import Follower
 from gismo_core.handles import Handle, first_48, unchecked
 from gismo_core.views import Draft, View
 
@@ -399,19 +400,34 @@ class Store:
 
         What was sealed before the call and is not deleted is not missed.
         """
+        found: list[records.SealedObject] = []
+        for part in self._list(tag, mask):
+            found += records.sealed_objects(part)
+        return found
+
+    def follow(self, *, tag: int = 0, mask: int = 0) -> Follower:
+        """Tells again and again which of what sealed() gives is new and which is gone."""
+        return Follower(lambda: self._list(tag, mask))
+
+    def count_sealed(self, *, tag: int = 0, mask: int = 0) -> int:
+        """How many sealed() gives."""
+        return sum(len(part) for part in self._list(tag, mask)) // records.BRIEF_BYTES
+
+    def _list(self, tag: int, mask: int) -> Iterator[memoryview]:
+        """gismo_brief records, end to end; a part is good until the next one is asked for."""
         cursor = ctypes.c_uint64(0)
         bound = _integer("mask", mask, 64), _integer("tag", tag, 64)
-        found: list[records.SealedObject] = []
         raw = (_native.CBrief * _LIST_AT_ONCE)()
+        memory = memoryview(raw).cast("B")
         native = self._native
         while True:
             with native:
                 count: int = native.library.slow.list(native.pointer, cursor, *bound, raw, _LIST_AT_ONCE)
             if count < 0:
                 raise self._error(count)
-            found += records.sealed_objects(memoryview(raw).cast("B")[: count * ctypes.sizeof(_native.CBrief)])
+            yield memory[: count * records.BRIEF_BYTES]
             if count < _LIST_AT_ONCE:
-                return found
+                return
 
     def peek(self, handle: Handle, nbytes: int, offset: int = 0) -> bytes:
         """A copy of some bytes of a sealed object, without pinning it: for looking at many small heads.

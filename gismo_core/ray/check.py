@@ -223,7 +223,7 @@ def _make_probe() -> Any:
                 if patches.internals() is not None and not answer["integrated"]:
                     problems.append("the integration did not start in this worker; its log says why")
                 listed, _ = Listing(store, cluster_id).own()
-                answer["records"] = len(listed), sum(gismo_core.Handle(raw).length for raw in listed)
+                answer["records"] = len(listed), sum(gismo_core.Handle(raw).length for raw in listed.raws())
         return answer
 
     return probe

@@ -13,6 +13,7 @@ from typing import Any
 import gismo_core
 from gismo_core import errors
 from gismo_core.ray import clusters, collector, record, scan
+from gismo_core.ray.index import Index
 from gismo_core.ray.listing import Listing
 
 logger = logging.getLogger("gismo.ray")
@@ -26,8 +27,10 @@ _FAILED_S = 1.0
 _GC_SHARE = 0.7
 _GC_EVERY_S = 30.0
 _LOOK_S = 0.02  # how soon a full pool is seen while the budget is waited for
-# What a node (its raylet and the workers that are asked) spends on an answer; measured, see docs/results.md.
-_ANSWER_S_PER_BYTE = 26e-9
+# What an answer costs a node: its raylet, its workers, and the threads that receive it here. Measured, see
+# docs/results.md.
+_ANSWER_S = 1.5e-3
+_ENTRY_S = 0.85e-6
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Collecting:
         self._scanner = scan.Scanner(ray)
         self._listing = Listing(store, cluster)
         self._memory = collector.Memory()
+        self._listed: Index | None = None  # after the scan before, if that will do
         self._budget = collector.Budget()
         self._poison = _poison(store)
         self._work = threading.Event()
@@ -100,7 +104,7 @@ class Collecting:
                     self._sweep()
                     self._audit_at = time.monotonic() + _AUDIT_S
                 scans_left = max(0, scans_left - 1)
-                self._collect()
+                self._collect(scans_follow=bool(scans_left))
                 if not full:
                     self._collect_garbage()
             except Exception:
@@ -125,12 +129,13 @@ class Collecting:
             self._gc_at = now + _GC_EVERY_S
             self._global_gc()
 
-    def _collect(self) -> None:
-        """One scan, and what it and the one before let us free."""
+    def _collect(self, *, scans_follow: bool) -> None:
+        """One scan, and what it and the one before let us free. scans_follow: another one is asked for already."""
         start_cpu = time.thread_time()
         if time.monotonic() - self._scanned_at > _FRESH_S:
             self._memory.forget()
-        records, _ = self._listing.own()
+        records = self._listed or self._listing.own()[0]
+        self._listed = None
         if not records:
             self._memory.forget()
             return
@@ -150,15 +155,22 @@ class Collecting:
             return
         self.figures.incomplete = None
         unreferred = collector.proposals(self._memory, records, seen, self._keepers)
+        unneeded: set[bytes] = set()
         if unreferred:
             after, pinned = self._listing.own()
-            for raw in collector.without_named(unreferred, after, pinned):
-                self._free(raw)
-        self._charge(time.thread_time() - start_cpu, seen.reply_bytes)
+            unneeded = collector.without_named(unreferred, after, pinned)
+        self._charge(time.thread_time() - start_cpu, seen.entries)
+        for raw in unneeded:  # not charged: whoever keeps objects has to free them
+            self._free(raw)
+        self._listing.forget(unneeded)
+        if unreferred and scans_follow:
+            # What was listed after this scan was listed before the next one. Only what is newer than this has to wait
+            # for the one after, and while scans follow one another that is what the budget can pay.
+            self._listed = after
 
-    def _charge(self, own_s: float, reply_bytes: tuple[int, ...]) -> None:
+    def _charge(self, own_s: float, entries: tuple[int, ...]) -> None:
         """The budget is each node's. Ours is not known to be another than the one with the longest answer."""
-        cost_s = own_s + max(reply_bytes, default=0) * _ANSWER_S_PER_BYTE
+        cost_s = own_s + _ANSWER_S + max(entries, default=0) * _ENTRY_S
         self.figures.scan_cpu_s += cost_s
         self._budget.charge(cost_s, time.monotonic())
 

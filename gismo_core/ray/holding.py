@@ -61,7 +61,7 @@ class Book:
             if one.state != ObjectState.SEALED or one.tag & record.TAG_MASK != record.TAG:
                 continue
             raw = one.handle.raw
-            header = still[raw] = self._known[raw] if raw in self._known else read_header(self._store, one.handle)
+            header = still[raw] = self._known[raw] if raw in self._known else read_header(self._store, raw)
             if header is not None:
                 found.append(_held(one, header))
         self._known = still

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 from typing import TYPE_CHECKING, Any
 
 from gismo_core.ray import metrics
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gismo_core.ray.session import Session
 
 NAMESPACE = "gismo"
+_GC_OBJECTS = 100_000
 
 
 def name_of(store_uuid: object) -> str:
@@ -82,6 +84,10 @@ class Keeper:
             ray, here.store, here.identity.cluster, here.identity.worker, here.core_worker.global_gc
         )
         metrics.Reporter(self._collecting).start()
+        # A scan makes tens of thousands of short-lived objects beside as many that stay for minutes, none of them in a
+        # cycle: by its defaults the collector of cycles would walk over all of them several times a scan.
+        gc.freeze()
+        gc.set_threshold(_GC_OBJECTS, 10, 100)
         self._bridges = Bridges(ray, here.store.info.store_uuid)
 
     def lease(self, count: int) -> list[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import gismo_core
 from gismo_core import errors
 from gismo_core.ray import record
+from gismo_core.ray.index import Index
 from gismo_core.ray.record import Header
 
 logger = logging.getLogger("gismo.ray")
@@ -18,37 +19,42 @@ class Listing:
 
     def __init__(self, store: gismo_core.Store, cluster: bytes) -> None:
         self._store = store
+        self._follower = store.follow(tag=record.TAG, mask=record.TAG_MASK)
         self._cluster = cluster
-        self._own: dict[bytes, Header] = {}
+        self._own = Index()
         self._others: dict[bytes, bytes | None] = {}  # raw handle → cluster; None: damaged
 
-    def own(self) -> tuple[Mapping[bytes, Header], set[bytes]]:
-        """(the cluster's records by raw handle, those of them that a process of this host pins), as of now.
+    def own(self) -> tuple[Index, frozenset[bytes]]:
+        """(the cluster's records, those of them that a process of this host pins), as of now.
 
-        The mapping is this object's own, and good until the next call.
+        The index is this object's own, and good until the next call.
         """
-        listed = self._store.sealed(tag=record.TAG, mask=record.TAG_MASK)
-        now = {one.raw_handle for one in listed}
-        for gone in self._own.keys() - now:
-            del self._own[gone]
-        for gone in self._others.keys() - now:
-            del self._others[gone]
-        for raw in now - self._own.keys() - self._others.keys():
-            header = read_header(self._store, record.handle_of(raw))
+        own, others = self._own, self._others
+        own.generation += 1
+        change = self._follower.look()
+        own.remove(raw for raw in change.gone if raw in own)
+        for raw in change.gone:
+            others.pop(raw, None)
+        for raw in change.new:
+            header = read_header(self._store, raw)
             if header is not None and header.cluster == self._cluster:
-                self._own[raw] = header
+                own.add(raw, header)
             else:
-                self._others[raw] = None if header is None else header.cluster
-        return self._own, {one.raw_handle for one in listed if one.pins_here and one.raw_handle in self._own}
+                others[raw] = None if header is None else header.cluster
+        return own, frozenset(raw for raw in change.pinned if raw in own)
+
+    def forget(self, deleted: Collection[bytes]) -> None:
+        """These records of the cluster were deleted just now; were one there still, own() would list it as a new one."""
+        self._own.remove(deleted)
+        self._follower.forget(deleted)
 
     def nodes(self) -> tuple[bytes, ...]:
         """The nodes that wrote what own() listed last; from any thread."""
-        return tuple({header.node for header in tuple(self._own.values())})
+        return tuple({header.node for header in self._own.headers()})
 
     def count(self) -> int:
         """How many the cluster has now. Reads no header: what is new counts as its own until the next own()."""
-        others = self._others
-        return sum(one.raw_handle not in others for one in self._store.sealed(tag=record.TAG, mask=record.TAG_MASK))
+        return max(0, self._store.count_sealed(tag=record.TAG, mask=record.TAG_MASK) - len(self._others))
 
     def others(self) -> dict[bytes, bytes]:
         """The records of other clusters, as of now: raw handle → cluster ID."""
@@ -56,8 +62,9 @@ class Listing:
         return {raw: cluster for raw, cluster in self._others.items() if cluster is not None}
 
 
-def read_header(store: gismo_core.Store, handle: gismo_core.Handle) -> Header | None:
+def read_header(store: gismo_core.Store, raw_handle: bytes) -> Header | None:
     """What a record says of itself; None if it is gone, or no record."""
+    handle = record.handle_of(raw_handle)
     try:
         head = store.peek(handle, record.HEADER.size)
         count = record.foreign_count(head)

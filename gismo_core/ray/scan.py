@@ -24,9 +24,9 @@ _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 class Wanted:
     """What a scan is made for; all IDs are Ray's binary ones."""
 
-    tokens: set[bytes]
-    weighed: set[bytes]  # those of the tokens of which it matters whether an entry counts, and in whose table
-    tasks: set[bytes]  # the tasks whose returns may still be under way
+    tokens: Set[bytes]
+    weighed: Set[bytes]  # those of the tokens of which it matters whether an entry counts, and in whose table
+    tasks: Set[bytes]  # the tasks whose returns may still be under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,7 @@ class Scan:
     listed: Set[bytes]  # tokens that stand in some table, whether they count or not
     counted: dict[bytes, frozenset[bytes]]  # weighed token: the workers in whose tables it counts
     tasks: Set[bytes]  # the wanted tasks whose replies may still come: their owner has them as not over
-    entries: int = 0
-    reply_bytes: tuple[int, ...] = ()  # of each node's answer, in the order in which they were given
+    entries: tuple[int, ...] = ()  # in the tables of each node, in the order in which the answers were given
 
 
 @dataclass(slots=True)
@@ -52,8 +51,9 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
     listed: set[bytes] = set()
     tasks: set[bytes] = set()
     counted: dict[bytes, set[bytes]] = {}
-    entries = 0
+    entries: list[int] = []
     for reply in replies:
+        entries.append(0)
         if reply.num_workers != len(reply.core_workers_stats):
             return Incomplete(f"{reply.num_workers} workers, of which {len(reply.core_workers_stats)} answered")
         for stats in reply.core_workers_stats:
@@ -64,27 +64,27 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
                 return Incomplete(
                     f"worker {worker.hex()} listed {len(references)} of its {stats.objects_total} objects"
                 )
-            ids = [entry.object_id for entry in references]
-            entries += len(ids)
-            listed.update(wanted.tokens.intersection(ids))
+            rows = list(references)  # once: each look at the message's own list makes its entries anew
+            ids = [row.object_id for row in rows]
+            entries[-1] += len(ids)
+            listed.update(filter(wanted.tokens.__contains__, ids))
             if wanted.tasks:
                 tasks.update(
-                    wanted.tasks.intersection(
-                        [entry.object_id[:TASK_ID_BYTES] for entry in references if entry.task_status not in _OVER]
-                    )
+                    one[:TASK_ID_BYTES]
+                    for one, row in zip(ids, rows, strict=True)
+                    if one[:TASK_ID_BYTES] in wanted.tasks and row.task_status not in _OVER
                 )
             if not wanted.weighed.isdisjoint(ids):
-                for entry in references:
-                    if entry.object_id in wanted.weighed and (
-                        entry.local_ref_count or entry.submitted_task_ref_count or entry.contained_in_owned
+                for one, row in zip(ids, rows, strict=True):
+                    if one in wanted.weighed and (
+                        row.local_ref_count or row.submitted_task_ref_count or row.contained_in_owned
                     ):
-                        counted.setdefault(entry.object_id, set()).add(worker)
+                        counted.setdefault(one, set()).add(worker)
     return Scan(
         listed,
         {token: frozenset(workers) for token, workers in counted.items()},
         tasks,
-        entries,
-        tuple(reply.ByteSize() for reply in replies),
+        tuple(entries),
     )
 
 

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from gismo_core.ray import collector, scan
-from gismo_core.ray.record import Header, Kind
+from gismo_core.ray.index import Index
+from gismo_core.ray.record import Header
 
 
 def _undelivered() -> None:
     """What is on its way in a reply counts as gone."""
 
-    def referred(header: Header, delivered: bool, scan: scan.Scan) -> bool:
-        return header.token in (scan.counted if header.kind is Kind.RETURN else scan.listed)
+    def awaited(header: Header, delivered: bool, scan: scan.Scan) -> bool:
+        return header.token in scan.counted
 
-    collector._referred = referred
+    collector._awaited = awaited
 
 
 def _one_scan() -> None:
     """A record goes when one scan does not see its token."""
     proposals = collector.proposals
 
-    def once(
-        memory: collector.Memory, records: Mapping[bytes, Header], now: scan.Scan, keepers: Set[bytes]
-    ) -> set[bytes]:
-        memory.previous, memory.known_before = now, frozenset(records)
+    def once(memory: collector.Memory, records: Index, now: scan.Scan, keepers: Set[bytes]) -> set[bytes]:
+        memory.previous, memory.known_before = now, records.generation
         return proposals(memory, records, now, keepers)
 
     collector.proposals = once
@@ -35,7 +34,7 @@ def _one_scan() -> None:
 def _foreign() -> None:
     """A record goes although another one has buffers in it."""
 
-    def without_named(unreferred: Set[bytes], after: Mapping[bytes, Header], pinned: Set[bytes]) -> set[bytes]:
+    def without_named(unreferred: Set[bytes], after: Index, pinned: Set[bytes]) -> set[bytes]:
         return {raw for raw in unreferred if raw in after and raw not in pinned}
 
     collector.without_named = without_named
@@ -55,9 +54,7 @@ def _half() -> None:
 def _never() -> None:
     """Nothing goes: a leak."""
 
-    def proposals(
-        memory: collector.Memory, records: Mapping[bytes, Header], now: scan.Scan, keepers: Set[bytes]
-    ) -> set[bytes]:
+    def proposals(memory: collector.Memory, records: Index, now: scan.Scan, keepers: Set[bytes]) -> set[bytes]:
         return set()
 
     collector.proposals = proposals
@@ -73,7 +70,7 @@ RULES: dict[str, Callable[[], None]] = {
 
 
 _WHOLE = {
-    "_referred": (collector, collector._referred),
+    "_awaited": (collector, collector._awaited),
     "proposals": (collector, collector.proposals),
     "without_named": (collector, collector.without_named),
     "build": (scan, scan.build),

@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 
 import gismo_core
-from gismo_core import InvalidArgument, NotAStore, Store, StoreExists, StorePermissionError, SystemCallError, View
+from gismo_core import (
+    Handle,
+    InvalidArgument,
+    NotAStore,
+    Store,
+    StoreExists,
+    StorePermissionError,
+    SystemCallError,
+    View,
+)
 
 MiB = 1024**2
 
@@ -349,6 +358,27 @@ def test_a_scan_lists_what_has_the_tag(store: Store) -> None:
     assert {one.tag for one in found} == {0xABC0_0000_0000_0000 | i for i in range(200)} - {0xABC0_0000_0000_0007}
     assert [one.handle for one in found if one.pins_here] == [view.handle]
     assert len(store.sealed()) == 200
+
+
+def test_a_follower_tells_what_is_new_and_what_is_gone(store: Store) -> None:
+    tag, mask = 0xABC0_0000_0000_0000, 0xFFFF_0000_0000_0000
+    # More than one part of the list, so that its seams are looked at too.
+    kept = {store.put(b"x", tag=tag).raw for _ in range(5000)}
+    store.put(b"other", tag=0xABD0_0000_0000_0000)
+    follower = store.follow(tag=tag, mask=mask)
+    first = follower.look()
+    assert (set(first.new), first.gone, first.pinned) == (kept, [], [])
+    assert follower.look() == ([], [], [])
+    gone, pinned = sorted(kept)[:2]
+    view = store.get(Handle(pinned))
+    store.delete(Handle(gone))
+    new = store.put(b"y", tag=tag).raw  # may well take the slot of the one that is gone
+    assert follower.look() == ([new], [gone], [pinned])
+    assert follower.look() == ([], [], [pinned])
+    view.release()
+    follower.forget([new, gone])
+    assert follower.look() == ([new], [], [])
+    assert store.count_sealed(tag=tag, mask=mask) == 5000
 
 
 def test_peek_copies_without_a_pin(store: Store) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gismo_core.ray import collector
 from gismo_core.ray.collector import Budget, Memory
+from gismo_core.ray.index import Index
 from gismo_core.ray.record import Form, Header, Kind
 from gismo_core.ray.scan import Scan
 
@@ -26,6 +27,16 @@ def scanned(
     return Scan({*listed, *by_token}, by_token, set(tasks))
 
 
+def indexed(records: dict[bytes, Header], index: Index | None = None) -> Index:
+    """As if a listing had found these, and no others."""
+    found = Index() if index is None else index
+    found.generation += 1
+    found.remove(found.raws() - records.keys())
+    for raw in records.keys() - found.raws():
+        found.add(raw, records[raw])
+    return found
+
+
 NOTHING = scanned()
 TOKEN = b"k" * 28
 RAW = b"r" * 48
@@ -35,8 +46,9 @@ def go(records: dict[bytes, Header], *scans: Scan) -> set[bytes]:
     """What the last of these scans, made one after another, proposes."""
     memory = Memory()
     proposed: set[bytes] = set()
+    index = Index()
     for seen in scans:
-        proposed = collector.proposals(memory, records, seen, {KEEPER})
+        proposed = collector.proposals(memory, indexed(records, index), seen, {KEEPER})
     return proposed
 
 
@@ -55,16 +67,16 @@ def test_a_token_in_either_scan_keeps_its_record(kind: Kind, first: bool) -> Non
 
 
 def test_a_record_made_after_the_first_scan_began_is_not_freed_by_the_second() -> None:
-    memory = Memory()
-    collector.proposals(memory, {}, NOTHING, {KEEPER})
-    records = {RAW: header(Kind.PUT, TOKEN)}
+    memory, index = Memory(), Index()
+    collector.proposals(memory, indexed({}, index), NOTHING, {KEEPER})
+    records = indexed({RAW: header(Kind.PUT, TOKEN)}, index)
     assert collector.proposals(memory, records, NOTHING, {KEEPER}) == set()
     assert collector.proposals(memory, records, NOTHING, {KEEPER}) == {RAW}
 
 
 def test_an_incomplete_scan_between_begins_the_pair_anew() -> None:
     memory = Memory()
-    records = {RAW: header(Kind.PUT, TOKEN)}
+    records = indexed({RAW: header(Kind.PUT, TOKEN)})
     collector.proposals(memory, records, NOTHING, {KEEPER})
     memory.forget()
     assert collector.proposals(memory, records, NOTHING, {KEEPER}) == set()
@@ -98,11 +110,11 @@ def test_puts_and_arguments_do_not_wait_for_a_task(kind: Kind) -> None:
 
 
 def test_what_was_delivered_is_forgotten_with_its_record() -> None:
-    memory = Memory()
-    records = {RAW: header(Kind.RETURN, TOKEN)}
+    memory, index = Memory(), Index()
+    records = indexed({RAW: header(Kind.RETURN, TOKEN)}, index)
     collector.proposals(memory, records, scanned(one=(TOKEN, (OTHER,))), {KEEPER})
     assert memory.delivered == {RAW}
-    collector.proposals(memory, {}, NOTHING, {KEEPER})
+    collector.proposals(memory, indexed({}, index), NOTHING, {KEEPER})
     assert memory.delivered == set()
 
 
@@ -114,22 +126,39 @@ def test_a_scan_looks_for_the_tasks_of_undelivered_returns_only() -> None:
         b"1": header(Kind.RETURN, tokens[1], task=tasks[1]),
         b"2": header(Kind.RETURN, tokens[2], task=tasks[2]),
     }
-    wanted = collector.wanted(records, delivered={b"2"})
+    wanted = collector.wanted(indexed(records), delivered={b"2"})
     assert wanted.tokens == set(tokens)
     assert wanted.weighed == set(tokens[1:])
     assert wanted.tasks == {tasks[1]}
 
 
+def test_records_with_one_token_go_one_by_one() -> None:
+    """A retried task puts the same ObjectID again."""
+    index = Index()
+    one, two = b"1" * 48, b"2" * 48
+    both = {one: header(Kind.PUT, TOKEN), two: header(Kind.PUT, TOKEN)}
+    memory = Memory()
+    collector.proposals(memory, indexed(both, index), NOTHING, {KEEPER})
+    assert collector.proposals(memory, indexed(both, index), NOTHING, {KEEPER}) == {one, two}
+    indexed({two: both[two]}, index)
+    assert index.tokens() == {TOKEN}
+    assert index.owned() == {TOKEN: (two,)}
+    indexed({}, index)
+    assert not index.tokens()
+    assert not index.owned()
+    assert len(index) == 0
+
+
 def test_pinned_and_named_records_stay() -> None:
     a, b, c, d = (header(Kind.PUT, token) for token in (b"a", b"b", b"c", b"d"))
     after = {b"A": a, b"B": b, b"C": c, b"D": d, b"N": header(Kind.PUT, b"n", foreign=(b"A",))}
-    assert collector.without_named({b"A", b"B", b"C", b"gone"}, after, {b"B", b"D"}) == {b"C"}
+    assert collector.without_named({b"A", b"B", b"C", b"gone"}, indexed(after), {b"B", b"D"}) == {b"C"}
 
 
 def test_a_record_goes_together_with_the_one_that_names_it() -> None:
     after = {b"A": header(Kind.PUT, b"a"), b"N": header(Kind.RETURN, b"n", foreign=(b"A",))}
-    assert collector.without_named({b"A", b"N"}, after, set()) == {b"A", b"N"}
-    assert collector.without_named({b"A", b"N"}, after, {b"N"}) == set()
+    assert collector.without_named({b"A", b"N"}, indexed(after), set()) == {b"A", b"N"}
+    assert collector.without_named({b"A", b"N"}, indexed(after), {b"N"}) == set()
 
 
 def test_the_budget_is_a_share_of_a_core_over_a_minute() -> None:

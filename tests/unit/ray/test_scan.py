@@ -47,10 +47,6 @@ class Reply:
     def __post_init__(self) -> None:
         self.num_workers = len(self.core_workers_stats) if self.num_workers < 0 else self.num_workers
 
-    def ByteSize(self) -> int:
-        """Of the answer."""
-        return 100
-
 
 def build(*replies: Reply, weighed: Sequence[bytes] = (TOKEN,)) -> scan.Scan:
     seen = scan.build(replies, scan.Wanted({TOKEN}, {*weighed}, {TASK}))
@@ -61,8 +57,7 @@ def build(*replies: Reply, weighed: Sequence[bytes] = (TOKEN,)) -> scan.Scan:
 def test_nothing_asked_for_is_nothing_seen() -> None:
     seen = build(Reply([Worker(W1, [Entry(OTHER, 1)])]))
     assert (set(seen.listed), seen.counted, set(seen.tasks)) == (set(), {}, set())
-    assert seen.entries == 1
-    assert seen.reply_bytes == (100,)
+    assert seen.entries == (1,)
 
 
 @pytest.mark.parametrize(
