@@ -6,7 +6,6 @@ record; the value's record then names it as a foreign extent, as with any buffer
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
 import os
@@ -15,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from gismo_core import errors
-from gismo_core.ray import record, session
+from gismo_core.ray import pages, record, session
 from gismo_core.ray.record import Form, Kind
 from gismo_core.views import Draft
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LEAST_BYTES = 64 * 1024
-_PROT_READ, _PROT_WRITE = 1, 2
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, Any]:
@@ -55,7 +53,7 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
     flat = np.frombuffer(memory, dtype=kind)
     array = flat.reshape(dimensions)
     # NumPy holds a memoryview of its own: what every view of the array keeps alive.
-    _Placed(draft, token, flat.base, array)
+    _Placed(draft, token, flat.base, array, here.store.info.coherence == "software")
     return array
 
 
@@ -65,14 +63,14 @@ class _Placed:
     all: dict[int, _Placed] = {}  # noqa: RUF012 - by address; shared by the process on purpose
     lock = threading.RLock()  # re-entrant: a finalizer may run inside it
 
-    def __init__(self, draft: Draft, token: Any, held: Any, array: Any) -> None:
+    def __init__(self, draft: Draft, token: Any, held: Any, array: Any, is_flushed: bool) -> None:
         self.draft: Draft | None = draft
         self.token = token
         self.nbytes = int(array.nbytes)
         self.address = int(array.ctypes.data)
         self.array = weakref.ref(array)
-        self.page = 0
-        self.pages_bytes = 0
+        self.protection: pages.Protection | None = None
+        self.is_flushed = is_flushed  # when it is sealed, line by line
         self.pid = os.getpid()
         with self.lock:
             _Placed.all[self.address] = self
@@ -90,8 +88,8 @@ class _Placed:
                 one.draft.abort()
             except errors.StoreClosed:
                 return  # the store aborted it when it was closed
-        elif one.pages_bytes:
-            _protect(one.page, one.pages_bytes, _PROT_READ | _PROT_WRITE)
+        elif one.protection is not None:
+            one.protection.end()
 
     def seal(self) -> None:
         """Make its bytes everybody's, and unchangeable here."""
@@ -104,8 +102,7 @@ class _Placed:
         # The record begins 256 bytes before the array, on a page of its own: what protects one cannot hurt another.
         page = self.address - record.HEADER.size
         length = -(-(record.HEADER.size + self.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
-        if page % mmap.PAGESIZE == 0 and _protect(page, length, _PROT_READ):
-            self.page, self.pages_bytes = page, length
+        self.protection = pages.protect(page, length, read_soon=self.is_flushed)
         draft.seal()
 
 
@@ -122,12 +119,3 @@ def seal(address: int, nbytes: int) -> None:
 def is_any() -> bool:
     """Is there such an array at all?"""
     return bool(_Placed.all)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-
-
-def _protect(address: int, length: int, protection: int) -> bool:
-    # On media with larger pages (hugetlbfs, device-DAX) part of one cannot be protected; NumPy's flag is left.
-    return bool(_libc.mprotect(address, length, protection) == 0)

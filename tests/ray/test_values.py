@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,6 +222,39 @@ def test_an_array_written_in_place_is_put_without_a_copy(cluster: Any) -> None:
         array[0, 0] = 1
     assert float(cluster.get(ref).sum()) == 3.0 * N
     del ref, array
+    until_none_is_left()
+
+
+@pytest.mark.parametrize("nbytes", [1 << 20, 32 << 20], ids=["small", "large"])
+def test_what_was_put_in_place_is_protected_from_older_views(cluster: Any, nbytes: int) -> None:
+    import gismo_core.ray
+
+    here()
+    until_none_is_left()
+    array = gismo_core.ray.empty(nbytes, np.uint8)
+    older = array[1:]
+    address = array.ctypes.data
+    array[:] = 3
+    ref = cluster.put(array)
+    assert older.flags.writeable  # NumPy's flag is not what protects it
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        older[nbytes // 2] = 4
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+    got = cluster.get(ref)
+    assert int(got.sum()) == 3 * nbytes
+    del array, older
+    assert int(got.sum()) == 3 * nbytes  # readers here do not notice that the protection ends
+    del ref, got
+    until_none_is_left()
+    again = gismo_core.ray.empty(nbytes, np.uint8)
+    assert again.ctypes.data == address
+    again[:] = 5  # writable as before
+    ref = cluster.put(again)
+    assert int(cluster.get(ref).sum()) == 5 * nbytes
+    del ref, again
     until_none_is_left()
 
 
