@@ -30,6 +30,7 @@ _MOST_TOKENS = 256
 _LEASE_TIMEOUT_S = 30.0
 _FIRST_LEASE_WAIT_S = 0.1
 _RETRY_S = 1.0
+_NO_ACTOR = b"\xff" * 16
 OFF = "the integration with Ray is off: %s"
 
 
@@ -400,7 +401,7 @@ def header(
         worker=identity.worker,
         node=identity.node,
         job=core_worker.get_current_job_id().binary(),
-        actor=actor if any(byte != 0xFF for byte in actor) else bytes(16),
+        actor=bytes(16) if actor == _NO_ACTOR else actor,
         name=core_worker.get_current_task_name() or "",
         foreign=foreign,
     )

@@ -206,6 +206,42 @@ def test_references_inside_a_value_are_kept(cluster: Any) -> None:
     until_none_is_left()
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(N),
+        np.asfortranarray(np.arange(N).reshape(100, -1)),
+        np.arange(2 * N)[::2],
+        np.zeros(N, ">f8"),
+        np.zeros(N, "M8[ns]"),
+        np.array(["text"] * N),
+        np.zeros((), np.float64),
+        np.zeros(N, [("a", "i4"), ("b", "f8")]),
+        np.zeros(N, np.dtype("f8", metadata={"note": lambda: 3})),
+    ],
+    ids=["C", "Fortran", "strided", "swapped", "dates", "text", "scalar", "structured", "metadata"],
+)
+def test_an_array_is_pickled_as_rays_own_pickler_does(cluster: Any, array: Any) -> None:
+    got = cluster.get(cluster.put(array))
+    stock = cluster.cloudpickle.loads(cluster.cloudpickle.dumps(array, protocol=5))
+    assert (type(got), got.dtype, got.shape, got.strides) == (type(stock), stock.dtype, stock.shape, stock.strides)
+    assert got.tobytes() == stock.tobytes()
+    assert (got.dtype.metadata is None) == (stock.dtype.metadata is None)
+    del got
+    until_none_is_left()
+
+
+def test_a_serializer_of_the_users_for_arrays_is_used(cluster: Any) -> None:
+    array = np.arange(N)
+    cluster.util.register_serializer(np.ndarray, serializer=lambda one: one.sum(), deserializer=lambda total: -total)
+    try:
+        assert cluster.get(cluster.put(array)) == -array.sum()
+    finally:
+        cluster.util.deregister_serializer(np.ndarray)
+    assert same(cluster.get(cluster.put(array)), array)
+    until_none_is_left()
+
+
 def test_an_array_written_in_place_is_put_without_a_copy(cluster: Any) -> None:
     import gismo_core.ray
 
