@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gismo_core
 
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _PRIVATE_ANONYMOUS_NORESERVE = 0x2 | 0x20 | 0x4000
@@ -45,19 +50,26 @@ class Protection:
             _libc.mprotect(self._address, self._length, _PROT_READ | _PROT_WRITE)
 
 
-def protect(address: int, length: int, *, read_soon: bool = False) -> Protection | None:
-    """Make these bytes read-only in this process. None where that is impossible: where they are no whole pages (of what
-    the medium has: part of a page of hugetlbfs or device-DAX cannot be protected).
+def grain(store: gismo_core.Store) -> int:
+    """What can be protected in a store is a multiple of this, bytes, and begins at one: a page of the medium."""
+    if store.info.is_dax:
+        return _TABLE_BYTES
+    return max(mmap.PAGESIZE, os.statvfs(store.path.removeprefix("file:")).f_bsize)
 
-    read_soon: they will be read here at once, so that what moving the page tables saves would be lost.
+
+def protect(address: int, length: int, *, move: bool = True) -> Protection | None:
+    """Make whole pages read-only in this process. None where that is impossible, and nothing has changed: they are no
+    whole pages of what the medium has (part of one of hugetlbfs or device-DAX cannot be protected).
+
+    move: the tables. Without gain where the pages are large, or are read here at once.
     """
     if address % mmap.PAGESIZE or length % mmap.PAGESIZE:
         return None
-    hidden = _hide(address, length) if length >= _WORTH_BYTES and not read_soon else 0
+    hidden = _hide(address, length) if move and length >= _WORTH_BYTES else 0
+    made = Protection(address, length, hidden)
     if _libc.mprotect(address, length, _PROT_READ) == 0:
-        return Protection(address, length, hidden)
-    if hidden:
-        Protection(address, length, hidden).end()
+        return made
+    made.end()  # the first of several mappings may be protected
     return None
 
 

@@ -11,6 +11,7 @@ import mmap
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gismo_core import errors
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LEAST_BYTES = 64 * 1024
+_SPARE_SHARE = 32  # of an array, at most, may be spent on beginning and ending it with a page of the medium
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, Any]:
@@ -29,7 +31,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
 
     shape, dtype: as of numpy.empty, C order; dtypes of Python objects are refused by NumPy's own rules. Once it was put
     (or passed, or returned) as a whole, it is read-only: everybody sees these bytes. Without a store, without room and
-    below 64 KiB it is a plain numpy.empty.
+    below 64 KiB (on hugetlbfs and device-DAX, of which only whole pages can be protected: 32 of them) it is a plain
+    numpy.empty.
     """
     import numpy as np
 
@@ -39,21 +42,33 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
     here = session.current()
     if here is None or nbytes < _LEAST_BYTES or kind.hasobject:
         return np.empty(dimensions, kind)
+    grain = pages.grain(here.store)
+    spare = 0 if grain == mmap.PAGESIZE else 2 * grain  # the record begins anywhere, and the array with a page
+    if nbytes < spare // 2 * _SPARE_SHARE:
+        return np.empty(dimensions, kind)
     token = here.own_token()
     header = session.header(here, Kind.PUT, Form.BYTES, token.binary(), ())
     head = header.pack()
     try:
-        draft = here.store.create([len(head), 0, 0, 0, nbytes], tag=record.tag_of(header.job))
+        draft = here.store.create([len(head), 0, 0, 0, nbytes + spare], tag=record.tag_of(header.job))
     except errors.GismoError as error:
         here.put_back(token, Kind.PUT)
         session.Warnings.once("empty", "gismo_core.ray.empty gives an ordinary array: %s", error)
         return np.empty(dimensions, kind)
     draft.buffer[: len(head)] = head
-    memory = draft.buffer[len(head) : len(head) + nbytes]
+    start = len(head)
+    if spare:
+        start += -(np.frombuffer(draft.buffer, np.uint8).ctypes.data + start) % grain
+    memory = draft.buffer[start : start + nbytes]
     flat = np.frombuffer(memory, dtype=kind)
     array = flat.reshape(dimensions)
     # NumPy holds a memoryview of its own: what every view of the array keeps alive.
-    _Placed(draft, token, flat.base, array, here.store.info.coherence == "software")
+    # A record begins on a page of its own, 256 bytes before the array: what protects one cannot hurt another.
+    first = array.ctypes.data if spare else array.ctypes.data - len(head)
+    length = -(-(array.ctypes.data + nbytes - first) // grain) * grain
+    # A seal reads all of it where it has to flush.
+    is_moved = not spare and here.store.info.coherence == "hardware"
+    _Placed(draft, token, flat.base, array, lambda: pages.protect(first, length, move=is_moved))
     return array
 
 
@@ -63,14 +78,16 @@ class _Placed:
     all: dict[int, _Placed] = {}  # noqa: RUF012 - by address; shared by the process on purpose
     lock = threading.RLock()  # re-entrant: a finalizer may run inside it
 
-    def __init__(self, draft: Draft, token: Any, held: Any, array: Any, is_flushed: bool) -> None:
+    def __init__(
+        self, draft: Draft, token: Any, held: Any, array: Any, protect: Callable[[], pages.Protection | None]
+    ) -> None:
         self.draft: Draft | None = draft
         self.token = token
         self.nbytes = int(array.nbytes)
         self.address = int(array.ctypes.data)
         self.array = weakref.ref(array)
         self.protection: pages.Protection | None = None
-        self.is_flushed = is_flushed  # when it is sealed, line by line
+        self.protect = protect
         self.pid = os.getpid()
         with self.lock:
             _Placed.all[self.address] = self
@@ -99,10 +116,7 @@ class _Placed:
         array = self.array()
         if array is not None:
             array.flags.writeable = False
-        # The record begins 256 bytes before the array, on a page of its own: what protects one cannot hurt another.
-        page = self.address - record.HEADER.size
-        length = -(-(record.HEADER.size + self.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.protection = pages.protect(page, length, read_soon=self.is_flushed)
+        self.protection = self.protect()
         draft.seal()
 
 

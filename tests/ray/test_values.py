@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 import gismo_core
-from gismo_core.ray import gismo_boot, record, session, writing
+from gismo_core.ray import gismo_boot, pages, record, session, writing
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -261,6 +261,16 @@ def test_an_array_written_in_place_is_put_without_a_copy(cluster: Any) -> None:
     until_none_is_left()
 
 
+def dies_of_writing(array: Any, index: int) -> bool:
+    """Whether a forked child is ended by SIGSEGV when it writes there."""
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        array[index] = 4
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+
+
 @pytest.mark.parametrize("nbytes", [1 << 20, 32 << 20], ids=["small", "large"])
 def test_what_was_put_in_place_is_protected_from_older_views(cluster: Any, nbytes: int) -> None:
     import gismo_core.ray
@@ -273,12 +283,7 @@ def test_what_was_put_in_place_is_protected_from_older_views(cluster: Any, nbyte
     array[:] = 3
     ref = cluster.put(array)
     assert older.flags.writeable  # NumPy's flag is not what protects it
-    child = os.fork()
-    if child == 0:
-        faulthandler.disable()
-        older[nbytes // 2] = 4
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+    assert dies_of_writing(older, nbytes // 2)
     got = cluster.get(ref)
     assert int(got.sum()) == 3 * nbytes
     del array, older
@@ -291,6 +296,30 @@ def test_what_was_put_in_place_is_protected_from_older_views(cluster: Any, nbyte
     ref = cluster.put(again)
     assert int(cluster.get(ref).sum()) == 5 * nbytes
     del ref, again
+    until_none_is_left()
+
+
+def test_where_pages_are_large_an_array_has_its_own(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on hugetlbfs, where no part of a page can be protected."""
+    import gismo_core.ray
+
+    grain = 1 << 16
+    monkeypatch.setattr(pages, "grain", lambda _: grain)
+    here()
+    until_none_is_left()
+    small = gismo_core.ray.empty(31 * grain, np.uint8)
+    assert here().store.stats().writing_objects == 0  # a plain one, which put copies
+    array, neighbour = (gismo_core.ray.empty(40 * grain + 5, np.uint8) for _ in range(2))
+    assert array.ctypes.data % grain == 0
+    older = array[:]
+    array[:] = 3
+    ref = cluster.put(array)
+    neighbour[:] = 4
+    for index in (0, -1):
+        assert dies_of_writing(older, index)
+    assert int(cluster.get(ref).sum()) == 3 * array.nbytes
+    assert int(neighbour.sum()) == 4 * neighbour.nbytes
+    del small, array, older, neighbour, ref
     until_none_is_left()
 
 

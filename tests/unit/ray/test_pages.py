@@ -102,3 +102,10 @@ def test_where_page_tables_cannot_be_moved(mapped: Callable[[int], Mapped], monk
     protection.end()
     write(one.start, 3)
     assert one.on_file(0) == 3
+
+
+def test_where_a_part_cannot_be_protected_none_is(mapped: Callable[[int], Mapped]) -> None:
+    one = mapped(4 * mmap.PAGESIZE)
+    pages._libc.munmap(one.start + 2 * mmap.PAGESIZE, mmap.PAGESIZE)  # mprotect comes to it after two pages
+    assert pages.protect(one.start, 4 * mmap.PAGESIZE) is None
+    assert not dies_of_writing(one.start)
