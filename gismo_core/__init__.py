@@ -8,6 +8,8 @@
 b'hello'
 """
 
+from typing import TYPE_CHECKING, Any
+
 from gismo_core.errors import (
     CorruptStore,
     Fenced,
@@ -29,23 +31,25 @@ from gismo_core.errors import (
     Unsupported,
 )
 from gismo_core.handles import Handle
-from gismo_core.records import (
-    Finding,
-    FsckReport,
-    Holder,
-    HostInfo,
-    HostState,
-    ObjectInfo,
-    ObjectState,
-    ProcessInfo,
-    SealedObject,
-    Severity,
-    Stats,
-    StoreInfo,
-    TagInfo,
-)
 from gismo_core.store import Store, format, open, probe
 from gismo_core.views import Draft, View
+
+if TYPE_CHECKING:
+    from gismo_core.records import (
+        Finding,
+        FsckReport,
+        Holder,
+        HostInfo,
+        HostState,
+        ObjectInfo,
+        ObjectState,
+        ProcessInfo,
+        SealedObject,
+        Severity,
+        Stats,
+        StoreInfo,
+        TagInfo,
+    )
 
 __all__ = [
     "CorruptStore",
@@ -89,8 +93,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    # Reading the metadata takes longer than the rest of the import, and hardly anybody asks.
+def __getattr__(name: str) -> Any:
+    # What takes half of the time of an import, and hardly any process asks for: what the store tells about itself, and
+    # the metadata of the distribution.
+    if name in __all__:
+        from gismo_core import records
+
+        return getattr(records, name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import metadata
@@ -101,3 +110,7 @@ def __getattr__(name: str) -> str:
         return metadata.version("gismo-cxl")
     except metadata.PackageNotFoundError:  # injected into an image as plain files
         return _native.load().version
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -314,6 +314,7 @@ _QUICK = (
     "delete",
     "next",
     "close",
+    "copy",
     "error_message",
     "error_detail",
 )

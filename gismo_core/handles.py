@@ -13,7 +13,6 @@ import struct
 import uuid
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gismo_core.errors import InvalidArgument
@@ -23,18 +22,31 @@ _PREFIX = "gismo1-"
 _TOKEN_CHARS = 84  # base32 of 52 bytes without padding
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Handle:
-    """Names one sealed object. Hashable, picklable, printable; `raw` is its 48 bytes.
+    """Names one sealed object. Hashable, picklable, printable; `raw` is its 48 bytes, and cannot be set.
 
     A handle is a name, not a reference: it keeps nothing alive. A stale one gives ObjectGone.
     """
 
+    __slots__ = ("raw",)  # by hand: a frozen dataclass takes a millisecond to make, at the start of every process
     raw: bytes
 
-    def __post_init__(self) -> None:
-        if type(self.raw) is not bytes or len(self.raw) != _LAYOUT.size:
-            raise InvalidArgument(f"a handle is {_LAYOUT.size} bytes as to_bytes() gave them, not {self.raw!r}")
+    def __init__(self, raw: bytes) -> None:
+        if type(raw) is not bytes or len(raw) != _LAYOUT.size:
+            raise InvalidArgument(f"a handle is {_LAYOUT.size} bytes as to_bytes() gave them, not {raw!r}")
+        _set_raw(self, raw)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Handle does not change: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Handle does not change: cannot delete {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, Handle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
 
     @property
     def store_uuid(self) -> uuid.UUID:

@@ -16,15 +16,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gismo_core import _native, errors, records
+from gismo_core import _native, errors
 from gismo_core._buffers import Pinned, hold
 from gismo_core._lifetime import NativeStore, pin_exporters
-from gismo_core.following import Follower
 from gismo_core.handles import Handle, first_48, unchecked
 from gismo_core.views import Draft, View
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
+
+    from gismo_core import records  # imported where it is used: half of the time of an import, and few ask
+    from gismo_core.following import Follower
 
 _Path = str | os.PathLike[str]
 
@@ -36,6 +38,7 @@ _WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
 _LIST_AT_ONCE = 4096
+_BRIEF_BYTES = ctypes.sizeof(_native.CBrief)
 _BUFFERS_MAX = 1 << 20  # GISMO_BUFFERS_MAX of gismo.h
 
 # Names of the module are found faster than attributes, and __init__ costs more than what it would do.
@@ -156,7 +159,17 @@ class Store:
     After close(), every method raises StoreClosed; buffers of views stay valid until they are dropped.
     """
 
-    __slots__ = ("__weakref__", "_c_create", "_c_delete", "_c_get", "_c_put_bytes", "_info", "_native", "_path")
+    __slots__ = (
+        "__weakref__",
+        "_c_create",
+        "_c_delete",
+        "_c_get",
+        "_c_put_bytes",
+        "_info",
+        "_native",
+        "_path",
+        "_raw_info",
+    )
 
     def __init__(self, native: NativeStore, path: str) -> None:
         library = native.library
@@ -166,9 +179,10 @@ class Store:
         status = library.slow.get_info(native.pointer, raw)
         if status:
             raise library.error(status)
-        self._info = records.store_info(raw)
+        self._raw_info = raw
+        self._info: records.StoreInfo | None = None
         # With software coherence a get invalidates and a seal flushes the whole extent: not with the GIL held.
-        software = self._info.coherence == "software"
+        software = bool(raw.coherence)
         native.seal = native.careful(library.slow.seal) if software else library.quick.seal
         self._c_create: Callable[..., int] = library.quick.create
         self._c_get: Callable[..., int] = native.careful(library.slow.get) if software else library.quick.get
@@ -178,7 +192,23 @@ class Store:
     @property
     def info(self) -> records.StoreInfo:
         """Identity and geometry, as formatted. Works after close."""
+        if self._info is None:
+            from gismo_core import records
+
+            self._info = records.store_info(self._raw_info)
         return self._info
+
+    @property
+    def store_uuid(self) -> uuid.UUID:
+        """Names the store, as info.store_uuid does. Works after close."""
+        return uuid.UUID(bytes=bytes(self._raw_info.store_uuid))
+
+    @property
+    def host_id(self) -> int:
+        """This host's place in the store (its lane), 0 to 63."""
+        raw = _native.CStats()
+        self._slow("get_stats", raw)
+        return int(raw.lane)
 
     @property
     def path(self) -> str:
@@ -363,14 +393,18 @@ class Store:
 
     def stats(self) -> records.Stats:
         """Bytes, objects, pins and counters of this moment (scans the slots: milliseconds for 10**6 objects)."""
+        from gismo_core import records
+
         raw = _native.CStats()
         self._slow("get_stats", raw)
         return records.stats(raw)
 
     def hosts(self) -> tuple[records.HostInfo, ...]:
         """All hosts that ever joined and have not been taken out, by host id."""
+        from gismo_core import records
+
         found = []
-        for host_id in range(self._info.max_hosts):
+        for host_id in range(self._raw_info.max_hosts):
             raw = _native.CHostInfo()
             if self._slow("host", host_id, raw, end=errors.ENOTFOUND):
                 break
@@ -380,6 +414,8 @@ class Store:
 
     def processes(self) -> tuple[records.ProcessInfo, ...]:
         """The processes of this host that have the store open."""
+        from gismo_core import records
+
         cursor = ctypes.c_uint32(0)
         found: list[records.ProcessInfo] = []
         while True:
@@ -390,6 +426,8 @@ class Store:
 
     def objects(self) -> Iterator[records.ObjectInfo]:
         """All objects of all hosts, in the order of their slots; those that change meanwhile may be missed."""
+        from gismo_core import records
+
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
         while not self._next(cursor, raw):
@@ -400,6 +438,8 @@ class Store:
 
         What was sealed before the call and is not deleted is not missed.
         """
+        from gismo_core import records
+
         found: list[records.SealedObject] = []
         for part in self._list(tag, mask):
             found += records.sealed_objects(part)
@@ -407,11 +447,13 @@ class Store:
 
     def follow(self, *, tag: int = 0, mask: int = 0) -> Follower:
         """Tells again and again which of what sealed() gives is new and which is gone."""
+        from gismo_core.following import Follower
+
         return Follower(lambda: self._list(tag, mask))
 
     def count_sealed(self, *, tag: int = 0, mask: int = 0) -> int:
         """How many sealed() gives."""
-        return sum(len(part) for part in self._list(tag, mask)) // records.BRIEF_BYTES
+        return sum(len(part) for part in self._list(tag, mask)) // _BRIEF_BYTES
 
     def _list(self, tag: int, mask: int) -> Iterator[memoryview]:
         """gismo_brief records, end to end; a part is good until the next one is asked for."""
@@ -425,7 +467,7 @@ class Store:
                 count: int = native.library.slow.list(native.pointer, cursor, *bound, raw, _LIST_AT_ONCE)
             if count < 0:
                 raise self._error(count)
-            yield memory[: count * records.BRIEF_BYTES]
+            yield memory[: count * _BRIEF_BYTES]
             if count < _LIST_AT_ONCE:
                 return
 
@@ -445,6 +487,8 @@ class Store:
         return tuple(sorted(self._scan_tags(math.inf), key=lambda one: one.extent_bytes, reverse=True))
 
     def _scan_tags(self, until_s: float) -> list[records.TagInfo]:
+        from gismo_core import records
+
         totals: dict[int, list[int]] = {}
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
@@ -470,6 +514,8 @@ class Store:
 
         on_finding is called for each finding as it is made. Problems are reported, not raised.
         """
+        from gismo_core import records
+
         findings: list[records.Finding] = []
         raised: list[BaseException] = []
 
@@ -516,7 +562,7 @@ class Store:
         raise TypeError("a Store cannot be pickled: send its path and call gismo_core.open(path) there")
 
     def __repr__(self) -> str:
-        return f"<gismo Store {self._path} {self._info.store_uuid}{', closed' if self.closed else ''}>"
+        return f"<gismo Store {self._path} {self.store_uuid}{', closed' if self.closed else ''}>"
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -564,6 +610,8 @@ class Store:
 
     def _find_holders(self) -> tuple[records.Holder, ...]:
         """Who holds the room: processes by pins and writes, tags by bytes (of what a scan of 50 ms sees)."""
+        from gismo_core import records
+
         try:
             tags = self._scan_tags(time.monotonic() + _HOLDERS_SCAN_S)
             return records.holders(self.processes(), tags, _HOLDERS_MAX)
@@ -576,6 +624,8 @@ def _closed(*_: Any) -> int:
 
 
 def _probe(library: _native.Library, where: bytes) -> records.StoreInfo:
+    from gismo_core import records
+
     raw = _native.Info()
     status = library.slow.probe(where, raw)
     if status:

@@ -348,6 +348,31 @@ class StoreConformance:
             pass
         store.put(b"", name="never")
 
+    def test_a_draft_is_filled_and_written_to(self, store: Store) -> None:
+        parts = [pattern(100), b"", pattern(200_000), b"end"]
+        draft = store.create([len(part) for part in parts])
+        draft.fill(parts)
+        draft.write(1, b"xyz")
+        draft.write(draft.nbytes - 1, b"!")
+        draft.write(0, b"")
+        with pytest.raises(InvalidArgument):
+            draft.write(draft.nbytes - 1, b"ab")
+        with pytest.raises(InvalidArgument):
+            draft.write(-1, b"a")
+        with pytest.raises(InvalidArgument):
+            draft.fill([*parts, b"more"])
+        with store.get(draft.seal()) as view:
+            assert [bytes(part) for part in view.buffers] == [
+                b"%cxyz" % parts[0][0] + parts[0][4:],
+                b"",
+                parts[2],
+                b"en!",
+            ]
+        with pytest.raises(StoreClosed):
+            draft.write(0, b"a")
+        with pytest.raises(StoreClosed):
+            draft.fill([b"a"])
+
     def test_one_of_several_drafts_gets_the_name(self, store: Store) -> None:
         drafts = [store.create(8, name="wanted", tag=tag) for tag in range(3)]
         first = drafts[1].seal()

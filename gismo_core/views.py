@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _RELEASED = memoryview(b"")
 _RELEASED.release()  # using it raises ValueError, as using any released memoryview does
 _ALIGN = 64
+_QUICK_COPY_BYTES = 16 * 1024  # below this another thread would not be done with the GIL before the copy is
 _ENDED = -2  # no epoch of an open store, nor that of a closed one
 
 
@@ -351,10 +352,23 @@ class Draft:
                 end = starts[-1] + length
             if end > self.nbytes:
                 raise errors.InvalidArgument(f"{end} bytes do not fit into an object of {self.nbytes} bytes")
-            copy, base = native.library.slow.copy, self._draft.data
+            quick, slow, base = native.library.quick.copy, native.library.slow.copy, self._draft.data
             with native:
                 for start, (address, length) in zip(starts, pinned.parts(), strict=True):
-                    copy(base + start, address, length, 0, 0, None)
+                    if length:
+                        copy = quick if length < _QUICK_COPY_BYTES else slow
+                        copy(base + start, address, length, 0, 0, None)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Copy a few bytes to an offset: quicker than through `buffer`, which has to be made first.
+
+        InvalidArgument if they do not fit.
+        """
+        self._check_open("write to")
+        if not 0 <= offset <= self.nbytes - len(data):
+            raise errors.InvalidArgument(f"{len(data)} bytes at {offset} do not fit into {self.nbytes} bytes")
+        with self._store:
+            self._store.library.quick.copy(self._draft.data + offset, data, len(data), 0, 0, None)
 
     def __enter__(self) -> Self:
         return self

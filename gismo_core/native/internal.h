@@ -45,6 +45,7 @@ struct gismo_store {
     /* the medium */
     uint8_t *base; /* mapping of the whole store, PROT_READ but for metadata and own arenas */
     uint64_t mapped_bytes;
+    uint64_t protect_bytes; /* what can be made writable at once: a page of the medium */
     int fd;
     int is_dax;
     int read_only;

@@ -13,12 +13,14 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef F_OFD_SETLK
 #define F_OFD_GETLK 36
 #define F_OFD_SETLK 37
 #endif
+#define HUGETLBFS 0x958458f6 /* HUGETLBFS_MAGIC of linux/magic.h */
 
 int medium_parse(const char *path, const char **bare, int *kind) {
     *kind = 0;
@@ -59,6 +61,9 @@ int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int
     *align = FMT_PAGE;
     if (S_ISREG(st.stx_mode)) {
         *bytes = st.stx_size;
+        struct statfs fs;
+        if (fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == HUGETLBFS) /* no part of a page can be protected there */
+            *align = (uint64_t)fs.f_bsize;
         return GISMO_OK;
     }
     if (!S_ISCHR(st.stx_mode))
@@ -175,10 +180,12 @@ int medium_open(struct gismo_store *s, const char *path, int read_only) {
     if (bytes < FMT_SUPERBLOCK_BYTES)
         return fail(GISMO_ENOTSTORE, "there is no Gismo store in %s: `gismo format` makes one", bare);
     s->mapped_bytes = s->is_dax ? bytes / align * align : bytes;
+    s->protect_bytes = s->is_dax ? 2u << 20 : align;
     return GISMO_OK;
 }
 
-static int protect(struct gismo_store *s, uint64_t offset, uint64_t bytes, uint64_t grain) {
+int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes) {
+    uint64_t grain = s->protect_bytes;
     uint64_t from = offset / grain * grain, to = (offset + bytes + grain - 1) / grain * grain;
     if (to > s->mapped_bytes)
         to = s->mapped_bytes;
@@ -202,10 +209,6 @@ void medium_unmap(struct gismo_store *s) {
     if (s->base)
         munmap(s->base, s->mapped_bytes);
     s->base = NULL;
-}
-
-int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes) {
-    return protect(s, offset, bytes, s->is_dax ? 2u << 20 : FMT_PAGE);
 }
 
 /* ---- format -------------------------------------------------------------------------------- */

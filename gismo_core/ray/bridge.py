@@ -252,7 +252,7 @@ class Bridges:
     def _make(self, node: str) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from gismo_core.ray.keeper import NAMESPACE
+        from gismo_core.ray.keeping import NAMESPACE
 
         name = name_of(self._uuid, node)
         with contextlib.suppress(ValueError):  # left by a keeper before this one

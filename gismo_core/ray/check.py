@@ -146,15 +146,15 @@ def _node(node: dict[str, Any], answer: dict[str, Any]) -> Node:
 
 
 def _keeper(ray: Any, store_uuid: str | None) -> Keeper:
-    from gismo_core.ray import keeper
+    from gismo_core.ray import keeping
 
     if store_uuid is None:
         return Keeper(False, problem="there is no keeper, because no node keeps objects in a store")
-    name = keeper.name_of(store_uuid)
+    name = keeping.name_of(store_uuid)
     end = time.monotonic() + _KEEPER_S  # the first worker that has the integration has it made: our own task's, maybe
     while True:
         try:
-            status = ray.get(ray.get_actor(name, namespace=keeper.NAMESPACE).status.remote(), timeout=_KEEPER_S)
+            status = ray.get(ray.get_actor(name, namespace=keeping.NAMESPACE).status.remote(), timeout=_KEEPER_S)
             return Keeper(True, status["node"], status["scans"], status["freed"])
         except Exception as error:  # noqa: BLE001 - not there (ValueError), dead, starting, or mute: all to be shown
             if time.monotonic() > end:
@@ -198,16 +198,17 @@ def _make_probe() -> Any:
             problems.append("GISMO_STORE is not set in its workers: set it for `ray start`, or call enable()")
         if os.environ.get("GISMO_DISABLE", "") not in ("", "0"):
             problems.append("GISMO_DISABLE is set in its workers, which switches Gismo off")
-        elif answer["store"] and patches.internals() is None:
+        elif answer["store"]:
             try:
-                compat.load()
+                if patches.internals() is None:
+                    compat.load()
+                    problems.append(
+                        f"the integration was not loaded at the start of the worker's Python ({sys.executable}): its "
+                        "site-packages has no gismo.pth (reinstall gismo-cxl; docs/ray.md, Loading, has other ways)"
+                    )
+                compat.check_tables()
             except compat.UnsupportedRay as error:
                 problems.append(str(error))
-            else:
-                problems.append(
-                    f"the integration was not loaded at the start of the worker's Python ({sys.executable}): its "
-                    "site-packages has no gismo.pth (reinstall gismo-cxl; docs/ray.md, Loading, has other ways)"
-                )
         if answer["store"]:
             try:
                 store = session.open_store() or gismo_core.open()

@@ -16,21 +16,18 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gismo_core
 from gismo_core import errors
-from gismo_core.records import HostState
 
 TAG = 0x4753 << 48
 TAG_MASK = 0xFFFF << 48
 _CONNECT_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(NamedTuple):
     """That a host has, or had, processes of a cluster."""
 
     cluster: str  # hexadecimal
@@ -67,7 +64,9 @@ def sweep(
 
     others: lists the records of other clusters, raw handle → cluster ID (28 bytes).
     """
-    here = store.stats().lane
+    from gismo_core.records import HostState
+
+    here = store.host_id
     state_dir = store.state_dir
     listed = others()  # before the presences are looked at: who comes meanwhile makes records that are not in this list
     if state_dir is None:

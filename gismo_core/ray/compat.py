@@ -1,18 +1,20 @@
 """Every private name of Ray that is used, in one place, and the check that each is what it was.
 
 Private names change between releases. `load()` looks each up and compares its shape; where one differs it raises
-UnsupportedRay, the integration stays off with one warning, and Ray works as always.
+UnsupportedRay, the integration stays off with one warning, and Ray works as always. What only scans need takes three
+times as long to look up as all the rest, and a worker never scans: check_tables() is for drivers, and for whoever makes
+a keeper. Without a keeper nothing is freed, so a worker that did not look loses nothing.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterable
 from concurrent.futures import thread as futures_thread
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gismo_core.errors import GismoError
 from gismo_core.ray.record import Kind
@@ -25,8 +27,7 @@ class UnsupportedRay(GismoError):
     """This Ray is not laid out as the integration needs it; the message says what differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Internals:
+class Internals(NamedTuple):
     """What of Ray the integration stands on."""
 
     ray: Any
@@ -55,7 +56,7 @@ def version_of(text: str) -> tuple[int, int]:
 
 
 def load() -> Internals:
-    """Look up and check everything; UnsupportedRay says what differs."""
+    """Look up and check everything but what scans need; UnsupportedRay says what differs."""
     import ray
 
     version = version_of(ray.__version__)
@@ -64,13 +65,45 @@ def load() -> Internals:
             f"Ray {ray.__version__} is too old for the Gismo store: install ray>={OLDEST[0]}.{OLDEST[1]}"
         )
     try:
+        for name in (*_TABLES, "grpc"):
+            if importlib.util.find_spec(name) is None:
+                raise ImportError(f"No module named {name!r}")
         return _look_up(ray)
+    except (AttributeError, ImportError, KeyError, ValueError) as error:  # ValueError: a module without a spec
+        raise _differs(ray, error) from error
+
+
+def check_tables() -> None:
+    """Look up and check what scans need: the reference tables, as a raylet gives them. UnsupportedRay says what differs."""
+    import ray
+
+    try:
+        _check_tables()
     except (AttributeError, ImportError, KeyError) as error:
-        newest = ".".join(map(str, NEWEST_TESTED))
-        raise UnsupportedRay(
-            f"Ray {ray.__version__} differs inside from what this version of gismo-cxl knows ({error}): install a newer "
-            f"gismo-cxl, or ray<={newest}; with `pip install 'ray[default]'` if grpc is what is missing"
-        ) from error
+        raise _differs(ray, error) from error
+
+
+def _differs(ray: Any, error: Exception) -> UnsupportedRay:
+    newest = ".".join(map(str, NEWEST_TESTED))
+    return UnsupportedRay(
+        f"Ray {ray.__version__} differs inside from what this version of gismo-cxl knows ({error}): install a newer "
+        f"gismo-cxl, or ray<={newest}; with `pip install 'ray[default]'` if grpc is what is missing"
+    )
+
+
+_TABLES = ("ray.core.generated.node_manager_pb2", "ray.core.generated.node_manager_pb2_grpc", "ray._private.grpc_utils")
+
+
+def _check_tables() -> None:
+    node_manager_pb2, stubs, grpc_utils = map(importlib.import_module, _TABLES)
+    _there(stubs, "NodeManagerServiceStub")
+    _there(grpc_utils, "init_grpc_channel")
+    statuses = dict(importlib.import_module("ray.core.generated.common_pb2").TaskStatus.items())
+    if [statuses[name] for name in ("NIL", "FINISHED", "FAILED")] != [0, 11, 12]:
+        raise AttributeError(f"TaskStatus is numbered otherwise: {statuses}")
+    for name in ("object_id", "local_ref_count", "submitted_task_ref_count", "contained_in_owned", "task_status"):
+        _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "object_refs", name))
+    _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "worker_id"))
 
 
 def _look_up(ray: Any) -> Internals:
@@ -79,12 +112,6 @@ def _look_up(ray: Any) -> Internals:
 
     serialization = module("_private.serialization")
     worker_module = module("_private.worker")
-    node_manager_pb2 = module("core.generated.node_manager_pb2")
-    _there(module("core.generated.node_manager_pb2_grpc"), "NodeManagerServiceStub")
-    _there(module("_private.grpc_utils"), "init_grpc_channel")
-    statuses = dict(module("core.generated.common_pb2").TaskStatus.items())
-    if [statuses[name] for name in ("NIL", "FINISHED", "FAILED")] != [0, 11, 12]:
-        raise AttributeError(f"TaskStatus is numbered otherwise: {statuses}")
     raylet = module("_raylet")
     core_worker = raylet.CoreWorker
     signature = module("_common.signature")
@@ -114,9 +141,6 @@ def _look_up(ray: Any) -> Internals:
         _there(serialization, name)
     for name in ("get_and_clear_contained_object_refs", "set_in_band_serialization", "set_out_of_band_serialization"):
         _there(context, name)
-    for name in ("object_id", "local_ref_count", "submitted_task_ref_count", "contained_in_owned", "task_status"):
-        _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "object_refs", name))
-    _field(node_manager_pb2.GetNodeStatsReply, ("core_workers_stats", "worker_id"))
 
     callers: dict[CodeType | None, Kind] = {
         _code(worker.put_object): Kind.PUT,

@@ -48,7 +48,8 @@ def enable(store: str) -> None:
 
     gismo_core.probe(store)
     if patches.internals() is None:
-        compat.load()  # raises what install() would only warn of
+        compat.load()  # raises what install() would only warn of, and a session at its beginning
+    compat.check_tables()
     os.environ["GISMO_STORE"] = _Enabled.store = store
     session.forget_store()
     patches.install()

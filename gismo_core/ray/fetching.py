@@ -15,7 +15,7 @@ from gismo_core import _buffers, _native
 from gismo_core._lifetime import ExporterTypes
 from gismo_core.ray import bridge, record
 from gismo_core.ray.compat import Internals
-from gismo_core.ray.keeper import NAMESPACE, name_of
+from gismo_core.ray.keeping import NAMESPACE, name_of
 from gismo_core.ray.record import Form
 from gismo_core.ray.session import Hold
 

@@ -11,7 +11,9 @@ anywhere. An image's own gismo_core, in whatever place of its path, comes before
 
 from __future__ import annotations
 
+import compileall
 import os
+import py_compile
 import shutil
 import sys
 import tempfile
@@ -51,6 +53,9 @@ def lay_out(folder: str | os.PathLike[str]) -> Path:
 
 def _fill(root: Path, package: Path) -> None:
     shutil.copytree(package, root / "python" / "gismo_core", ignore=_LEFT_OUT)
+    # For this Python; another one compiles at each start, where it cannot write here. By no date: images change dates.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(root / "python", quiet=2, invalidation_mode=unchecked)
     boot = root / "boot"
     boot.mkdir()
     shutil.copy(package / "ray" / "gismo_boot.py", boot / "gismo_injected.py")

@@ -6,60 +6,16 @@ that cannot be lost: the records are in the store, the truth about references is
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gismo_core.ray import metrics
+from gismo_core.ray import compat, metrics
 from gismo_core.ray.bridge import Bridges
 from gismo_core.ray.collecting import Collecting
+from gismo_core.ray.keeping import references
 
-if TYPE_CHECKING:
-    from gismo_core.ray.session import Session
-
-NAMESPACE = "gismo"
 _GC_OBJECTS = 100_000
-
-
-def name_of(store_uuid: object) -> str:
-    """The name of the keeper's actor."""
-    return f"gismo-keeper-{store_uuid}"
-
-
-def find_or_make(session: Session) -> Any:
-    """The handle of the cluster's keeper."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    name = name_of(session.store.info.store_uuid)
-    with contextlib.suppress(ValueError):
-        return ray.get_actor(name, namespace=NAMESPACE)
-    # Here, where there is a pool. If this node goes, so does the keeper, and whoever misses it makes another.
-    here = NodeAffinitySchedulingStrategy(session.identity.node.hex(), soft=False)
-    return (
-        ray.remote(Keeper)
-        .options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=0,
-            scheduling_strategy=here,
-        )
-        .remote()
-    )
-
-
-def references(keeper: Any, count: int) -> list[Any]:
-    """So many ObjectRefs that belong to the calling process, to be counted and never to be read.
-
-    They are the returns of one call, which costs microseconds each; a ray.put, even of nothing, costs half a millisecond.
-    """
-    made = keeper.nothing.options(num_returns=count).remote(count)
-    return [made] if count == 1 else list(made)
 
 
 class Keeper:
@@ -70,6 +26,7 @@ class Keeper:
 
         from gismo_core.ray import session
 
+        compat.check_tables()  # whoever made it has looked, but a keeper that cannot scan must not begin
         here = session.current()
         if here is None:
             raise RuntimeError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from typing import Any
 
-from gismo_core.ray import compat, data, enabling, reading, session, tensors, writing
+from gismo_core.ray import compat, reading, session, writing
 
 
 class _Installed:
@@ -22,7 +23,7 @@ def install() -> bool:
     try:
         internals = compat.load()
     except compat.UnsupportedRay as error:
-        session.Warnings.once("ray", "the integration with Ray is off: %s", error)
+        session.Warnings.once("ray", session.OFF, error)
         return False
     _Installed.internals = internals
     context, worker_module = internals.context, internals.worker_module
@@ -34,7 +35,10 @@ def install() -> bool:
         (internals.actor_handle, "_actor_method_call"),
     ):
         setattr(owner, name, writing.holding_tokens(getattr(owner, name)))
-    tensors.when(writing.serializing)
+    if "torch" in sys.modules:  # else when it has been imported, as gismo_boot sees to
+        from gismo_core.ray import tensors
+
+        tensors.install()
     manager = internals.function_manager
     manager.get_execution_info = _before_first_task(manager.get_execution_info)
     internals.worker.put_object = writing.keeping_promises(internals.worker.put_object)
@@ -79,10 +83,16 @@ def _before_first_task(original: Any) -> Any:
 def _connect(internals: compat.Internals, original: Any) -> Any:
     @functools.wraps(original)
     def connect(*arguments: Any, **options: Any) -> Any:
-        enabling.pass_on(options.get("job_config"))
+        if (job_config := options.get("job_config")) is not None:  # a driver
+            from gismo_core.ray import enabling
+
+            enabling.pass_on(job_config)
         result = original(*arguments, **options)
         session.begin(internals)
-        data.connected()
+        if "ray.data.context" in sys.modules:
+            from gismo_core.ray import data
+
+            data.connected()
         return result
 
     return connect

@@ -6,16 +6,16 @@ record; the value's record then names it as a foreign extent, as with any buffer
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gismo_core import errors
-from gismo_core.ray import record, session
+from gismo_core.ray import pages, record, session
 from gismo_core.ray.record import Form, Kind
 from gismo_core.views import Draft
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LEAST_BYTES = 64 * 1024
-_PROT_READ, _PROT_WRITE = 1, 2
+_SPARE_SHARE = 32  # of an array, at most, may be spent on beginning and ending it with a page of the medium
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, Any]:
@@ -31,7 +31,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
 
     shape, dtype: as of numpy.empty, C order; dtypes of Python objects are refused by NumPy's own rules. Once it was put
     (or passed, or returned) as a whole, it is read-only: everybody sees these bytes. Without a store, without room and
-    below 64 KiB it is a plain numpy.empty.
+    below 64 KiB (on hugetlbfs and device-DAX, of which only whole pages can be protected: 32 of them) it is a plain
+    numpy.empty.
     """
     import numpy as np
 
@@ -41,21 +42,33 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray[Any, A
     here = session.current()
     if here is None or nbytes < _LEAST_BYTES or kind.hasobject:
         return np.empty(dimensions, kind)
+    grain = pages.grain(here.store)
+    spare = 0 if grain == mmap.PAGESIZE else 2 * grain  # the record begins anywhere, and the array with a page
+    if nbytes < spare // 2 * _SPARE_SHARE:
+        return np.empty(dimensions, kind)
     token = here.own_token()
     header = session.header(here, Kind.PUT, Form.BYTES, token.binary(), ())
     head = header.pack()
     try:
-        draft = here.store.create([len(head), 0, 0, 0, nbytes], tag=record.tag_of(header.job))
+        draft = here.store.create([len(head), 0, 0, 0, nbytes + spare], tag=record.tag_of(header.job))
     except errors.GismoError as error:
         here.put_back(token, Kind.PUT)
         session.Warnings.once("empty", "gismo_core.ray.empty gives an ordinary array: %s", error)
         return np.empty(dimensions, kind)
     draft.buffer[: len(head)] = head
-    memory = draft.buffer[len(head) : len(head) + nbytes]
+    start = len(head)
+    if spare:
+        start += -(np.frombuffer(draft.buffer, np.uint8).ctypes.data + start) % grain
+    memory = draft.buffer[start : start + nbytes]
     flat = np.frombuffer(memory, dtype=kind)
     array = flat.reshape(dimensions)
     # NumPy holds a memoryview of its own: what every view of the array keeps alive.
-    _Placed(draft, token, flat.base, array)
+    # A record begins on a page of its own, 256 bytes before the array: what protects one cannot hurt another.
+    first = array.ctypes.data if spare else array.ctypes.data - len(head)
+    length = -(-(array.ctypes.data + nbytes - first) // grain) * grain
+    # A seal reads all of it where it has to flush.
+    is_moved = not spare and here.store.info.coherence == "hardware"
+    _Placed(draft, token, flat.base, array, lambda: pages.protect(first, length, move=is_moved))
     return array
 
 
@@ -65,14 +78,16 @@ class _Placed:
     all: dict[int, _Placed] = {}  # noqa: RUF012 - by address; shared by the process on purpose
     lock = threading.RLock()  # re-entrant: a finalizer may run inside it
 
-    def __init__(self, draft: Draft, token: Any, held: Any, array: Any) -> None:
+    def __init__(
+        self, draft: Draft, token: Any, held: Any, array: Any, protect: Callable[[], pages.Protection | None]
+    ) -> None:
         self.draft: Draft | None = draft
         self.token = token
         self.nbytes = int(array.nbytes)
         self.address = int(array.ctypes.data)
         self.array = weakref.ref(array)
-        self.page = 0
-        self.pages_bytes = 0
+        self.protection: pages.Protection | None = None
+        self.protect = protect
         self.pid = os.getpid()
         with self.lock:
             _Placed.all[self.address] = self
@@ -90,8 +105,8 @@ class _Placed:
                 one.draft.abort()
             except errors.StoreClosed:
                 return  # the store aborted it when it was closed
-        elif one.pages_bytes:
-            _protect(one.page, one.pages_bytes, _PROT_READ | _PROT_WRITE)
+        elif one.protection is not None:
+            one.protection.end()
 
     def seal(self) -> None:
         """Make its bytes everybody's, and unchangeable here."""
@@ -101,11 +116,7 @@ class _Placed:
         array = self.array()
         if array is not None:
             array.flags.writeable = False
-        # The record begins 256 bytes before the array, on a page of its own: what protects one cannot hurt another.
-        page = self.address - record.HEADER.size
-        length = -(-(record.HEADER.size + self.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
-        if page % mmap.PAGESIZE == 0 and _protect(page, length, _PROT_READ):
-            self.page, self.pages_bytes = page, length
+        self.protection = self.protect()
         draft.seal()
 
 
@@ -122,12 +133,3 @@ def seal(address: int, nbytes: int) -> None:
 def is_any() -> bool:
     """Is there such an array at all?"""
     return bool(_Placed.all)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-
-
-def _protect(address: int, length: int, protection: int) -> bool:
-    # On media with larger pages (hugetlbfs, device-DAX) part of one cannot be protected; NumPy's flag is left.
-    return bool(_libc.mprotect(address, length, protection) == 0)

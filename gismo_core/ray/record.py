@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gismo_core.errors import CorruptStore
 from gismo_core.handles import Handle
@@ -59,8 +59,7 @@ _KINDS = {int(one): one for one in Kind}
 _FORMS = {int(one): one for one in Form}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):  # as Piece: one is made for each value, in a third of the time of a frozen dataclass
     """What a record says of itself. IDs are Ray's binary ones, of Ray's lengths."""
 
     kind: Kind
@@ -122,8 +121,7 @@ def tag_of(job: bytes) -> int:
     return TAG | int.from_bytes(job, "little")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Where one out-of-band buffer lies: here (foreign is None: the next buffer of this record), or in another one."""
 
     foreign: int | None

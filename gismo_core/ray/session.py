@@ -15,13 +15,12 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import gismo_core
 from gismo_core import errors
-from gismo_core.ray import clusters, record
+from gismo_core.ray import clusters, compat, keeping, record
 from gismo_core.ray.compat import Internals
 
 logger = logging.getLogger("gismo.ray")
@@ -31,10 +30,11 @@ _MOST_TOKENS = 256
 _LEASE_TIMEOUT_S = 30.0
 _FIRST_LEASE_WAIT_S = 0.1
 _RETRY_S = 1.0
+_NO_ACTOR = b"\xff" * 16
+OFF = "the integration with Ray is off: %s"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who this process is to Ray; binary IDs."""
 
     cluster: bytes
@@ -102,9 +102,7 @@ class Session:
             is_worker=worker.mode == internals.worker_mode,
         )
         cluster = self.identity.cluster.hex()
-        self._witness = clusters.Witness(
-            store, clusters.Presence(cluster, store.stats().lane, worker.gcs_client.address)
-        )
+        self._witness = clusters.Witness(store, clusters.Presence(cluster, store.host_id, worker.gcs_client.address))
         self.keeper: Any = None  # its actor handle, once there
         self.is_keeper = False
         self._own = _Pool(wanted=0)
@@ -204,6 +202,9 @@ class Session:
                 if retry_at <= time.monotonic():
                     retry_at = 0.0
                     self._with_keeper()
+            except compat.UnsupportedRay as error:
+                _give_up(self, error)
+                return
             except Exception as error:  # noqa: BLE001 - whatever Ray raises while it starts, restarts a keeper, or ends
                 if self._over.is_set():
                     return
@@ -214,12 +215,10 @@ class Session:
                 retry_at = time.monotonic() + _RETRY_S
 
     def _with_keeper(self) -> None:
-        from gismo_core.ray import keeper
-
         if self.is_keeper:
             return
         if self.keeper is None:
-            self.keeper = keeper.find_or_make(self)
+            self.keeper = keeping.find_or_make(self)
         self._notice_a_dead_keeper()
         if self._full:
             self._full = False
@@ -229,7 +228,7 @@ class Session:
             delivered = [self._let_go.popleft() for _ in range(len(self._let_go))]
             self._last_call = self.keeper.poke.remote(delivered)
         if self._own.low():
-            for token in keeper.references(self.keeper, self._own.missing()):
+            for token in keeping.references(self.keeper, self._own.missing()):
                 self._own.tokens.append(self._watch(token))
         if self.identity.is_worker and self._leased.low():
             lent = self.internals.ray.get(self.keeper.lease.remote(self._leased.missing()), timeout=_LEASE_TIMEOUT_S)
@@ -282,13 +281,26 @@ def begin(internals: Internals) -> None:
             without.install(internals)
             return
         try:
+            if internals.worker_module.global_worker.mode != internals.worker_mode:
+                compat.check_tables()  # a worker, of which there are many, looks when it finds no keeper
             session = Session(internals, store)
+        except compat.UnsupportedRay as error:
+            Warnings.once("ray", OFF, error)
+            return
         except Exception as error:  # noqa: BLE001 - an unknown Ray must not break a user's program
             Warnings.once("session", "the integration with Ray is off in this process: %s", error)
             return
         _Current.session = session
         session.start()
         session.wake()  # a driver has the keeper made, a worker gets its first tokens
+
+
+def _give_up(session: Session, error: compat.UnsupportedRay) -> None:
+    """There is no keeper and cannot be one: from now on Ray's own way. What was written is read, and freed by nobody."""
+    Warnings.once("ray", OFF, error)
+    with _Current.lock:
+        if _Current.session is session:
+            _Current.session = None
 
 
 def end() -> None:
@@ -389,7 +401,7 @@ def header(
         worker=identity.worker,
         node=identity.node,
         job=core_worker.get_current_job_id().binary(),
-        actor=actor if any(byte != 0xFF for byte in actor) else bytes(16),
+        actor=bytes(16) if actor == _NO_ACTOR else actor,
         name=core_worker.get_current_task_name() or "",
         foreign=foreign,
     )

@@ -19,24 +19,22 @@ class _State:
 
 
 def install() -> None:
-    """torch, or Ray, has been imported; acts when both have. Safe to repeat."""
+    """torch has been imported, or the integration installed; acts when both have. Safe to repeat."""
     torch: Any = sys.modules.get("torch")
     serialization: Any = sys.modules.get("ray._private.serialization")
-    if torch is None or serialization is None or _State.serializing is None or _State.installed:
+    writing: Any = sys.modules.get(
+        "gismo_core.ray.writing"
+    )  # not imported: it is there if the integration is installed
+    if torch is None or serialization is None or writing is None or _State.installed:
         return
     if not hasattr(torch, "Tensor"):
         return  # torch is only half imported: its own import calls us again
     dispatch = serialization.pickle.CloudPickler.dispatch
     if torch.Tensor in dispatch:
         return  # Ray's own zero-copy tensors, or a serializer of the user's
+    _State.serializing = writing.serializing
     _State.installed = True
     dispatch[torch.Tensor] = reduce
-
-
-def when(serializing: Any) -> None:
-    """Tell how to know whether this thread serializes for the store, then install."""
-    _State.serializing = serializing
-    install()
 
 
 def reduce(tensor: Any) -> Any:

@@ -101,7 +101,12 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
         objects.append(item)
         return len(objects) - 1
 
-    packed = serialization.MessagePackSerializer.dumps(value, take)
+    is_array = _is_plain_array(value, serialization.pickle.CloudPickler.dispatch)
+    if is_array:
+        objects.append(value)
+        packed = _packed_object(serialization)
+    else:
+        packed = serialization.MessagePackSerializer.dumps(value, take)
     constants = serialization.ray_constants
     if not objects:
         if len(packed) >= THRESHOLD_BYTES:
@@ -113,17 +118,22 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
         )
 
     buffers: list[Any] = []
-    before, _thread.serializing = _thread.serializing, True
-    try:
-        context.set_in_band_serialization()
-        in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
-    except Exception:
-        context.get_and_clear_contained_object_refs()
-        raise
-    finally:
-        _thread.serializing = before
-        context.set_out_of_band_serialization()
-    contained = context.get_and_clear_contained_object_refs()
+    contained: Any = set()
+    if is_array:
+        # There is nothing in it that only Ray's pickler knows, and this one takes a tenth of the time.
+        in_band = pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
+    else:
+        before, _thread.serializing = _thread.serializing, True
+        try:
+            context.set_in_band_serialization()
+            in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
+        except Exception:
+            context.get_and_clear_contained_object_refs()
+            raise
+        finally:
+            _thread.serializing = before
+            context.set_out_of_band_serialization()
+        contained = context.get_and_clear_contained_object_refs()
 
     total = len(packed) + len(in_band)
     if total < THRESHOLD_BYTES:
@@ -146,6 +156,22 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
     return serialization.MessagePackSerializedObject(metadata, packed, [], inner)
 
 
+@functools.cache
+def _packed_object(serialization: Any) -> bytes:
+    """What Ray's msgpack makes of a value that is one object for the pickler."""
+    packed: bytes = serialization.MessagePackSerializer.dumps(object(), lambda _: 0)
+    return packed
+
+
+def _is_plain_array(value: Any, dispatch: Any) -> bool:
+    """A NumPy array of numbers, which nobody has given a serializer of its own."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(value) is not numpy.ndarray:
+        return False
+    kind = value.dtype
+    return kind.isbuiltin == 1 and not kind.hasobject and kind.metadata is None and type(value) not in dispatch
+
+
 def _contiguous(buffers: list[Any]) -> list[memoryview] | None:
     """The buffers as memoryviews, or None where one is neither C- nor Fortran-contiguous."""
     views = []
@@ -161,7 +187,7 @@ def describe(context: Any, internals: Internals, descriptor: Descriptor, contain
     """The small value that Ray carries: constant in size, with the token and the value's own references in it."""
     serialization = internals.serialization
     metadata = serialization.ray_constants.OBJECT_METADATA_TYPE_PYTHON
-    packed = serialization.MessagePackSerializer.dumps(descriptor, lambda _: 0)
+    packed = _packed_object(serialization)
     if descriptor.token is None:
         # Nothing in it that only Ray's pickler knows, and this one takes a tenth of the time.
         in_band = pickle.dumps([descriptor], protocol=5)
@@ -238,23 +264,20 @@ class Promised:
     Sealed once that is known: until then nobody has the object, so nobody can miss the record.
     """
 
-    __slots__ = ("draft", "head", "pinned")
+    __slots__ = ("draft", "pinned")
 
-    def __init__(self, draft: Draft, head: memoryview, pinned: list[Any]) -> None:
+    def __init__(self, draft: Draft, pinned: list[Any]) -> None:
         self.draft = draft
-        self.head = head
         self.pinned = pinned
 
     def seal(self, here: session.Session, reference: Any) -> None:
         """Ray has named its object."""
-        self.head[record.TOKEN_AT : record.TOKEN_AT + record.TOKEN_BYTES] = reference.binary()
-        self.head.release()
+        self.draft.write(record.TOKEN_AT, reference.binary())
         self.draft.seal()
         here.propose_when_gone(reference)
 
     def abort(self) -> None:
         """Ray made none after all."""
-        self.head.release()
         self.draft.abort()
 
 
@@ -262,7 +285,7 @@ def _promise(here: session.Session, parts: list[Any], tag: int, pinned: list[Any
     lengths = [memoryview(part).nbytes for part in parts]
     draft = _unless_full(here, lambda wait_s: here.store.create(lengths, tag=tag, wait_s=wait_s))
     draft.fill(parts)
-    _thread.promised.append(Promised(draft, draft.buffer[: record.HEADER.size], pinned))
+    _thread.promised.append(Promised(draft, pinned))
     return Descriptor(draft.promised_handle.raw, None)
 
 

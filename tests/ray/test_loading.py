@@ -161,6 +161,48 @@ def test_ray_without_grpc(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, 
     assert "pip install 'ray[default]'" in ran.warnings[0]
 
 
+def test_an_unknown_ray_of_which_only_its_tables_differ(shared_pool: ray_pool.Pool, folder: Path) -> None:
+    """A worker looks at them no sooner than it finds no keeper; what it wrote until then must stay."""
+    program = (
+        START
+        + """
+def hide():
+    import threading
+    from ray.core.generated import node_manager_pb2
+    node_manager_pb2.GetNodeStatsReply = node_manager_pb2.GetNodeStatsRequest
+    original, ray.look = ray.get_actor, threading.Event()
+    ray.get_actor = lambda *arguments, **options: ray.look.wait(60) and original(*arguments, **options)
+
+@ray.remote(num_cpus=0)
+class Unknown:
+    def put(self, value):
+        ref = ray.put(np.full(1 << 20, value, np.uint8))
+        return [ref], in_store(ray.get(ref))
+
+    def gave_up(self, timeout_s=60):
+        from gismo_core.ray import session
+        ray.look.set()
+        end = time.monotonic() + timeout_s
+        while session.current() is not None and time.monotonic() < end:
+            time.sleep(0.01)
+        return session.current() is None and "ray" in session.Warnings._said
+
+variables = {"GISMO_STORE": "file:" + os.environ["POOL"]}
+start(runtime_env={"env_vars": variables, "worker_process_setup_hook": hide})
+actor = Unknown.remote()
+first, first_stored = ray.get(actor.put.remote(3))
+gave_up = ray.get(actor.gave_up.remote())
+second, second_stored = ray.get(actor.put.remote(4))
+values = [ray.get(here.remote(ref))[1] for ref in (*first, *second)]
+print(json.dumps([first_stored, gave_up, second_stored, values, ray.util.list_named_actors(all_namespaces=True)]))
+"""
+    )
+    environment = shared_pool.environment(GISMO_STORE=None, POOL=shared_pool.path)
+    ran = ray_pool.run(program, environment, folder)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == [True, True, False, [3, 4], []], ran.err
+
+
 def test_switched_off(shared_pool: ray_pool.Pool, bare_head: ray_head.Head, folder: Path) -> None:
     ran = ray_pool.run(CONNECT, shared_pool.environment(GISMO_DISABLE="1", ADDRESS=bare_head.address), folder)
     assert ran.code == 0, ran.err

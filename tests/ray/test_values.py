@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 import gismo_core
-from gismo_core.ray import gismo_boot, record, session, writing
+from gismo_core.ray import gismo_boot, pages, record, session, writing
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -204,6 +206,42 @@ def test_references_inside_a_value_are_kept(cluster: Any) -> None:
     until_none_is_left()
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(N),
+        np.asfortranarray(np.arange(N).reshape(100, -1)),
+        np.arange(2 * N)[::2],
+        np.zeros(N, ">f8"),
+        np.zeros(N, "M8[ns]"),
+        np.array(["text"] * N),
+        np.zeros((), np.float64),
+        np.zeros(N, [("a", "i4"), ("b", "f8")]),
+        np.zeros(N, np.dtype("f8", metadata={"note": lambda: 3})),
+    ],
+    ids=["C", "Fortran", "strided", "swapped", "dates", "text", "scalar", "structured", "metadata"],
+)
+def test_an_array_is_pickled_as_rays_own_pickler_does(cluster: Any, array: Any) -> None:
+    got = cluster.get(cluster.put(array))
+    stock = cluster.cloudpickle.loads(cluster.cloudpickle.dumps(array, protocol=5))
+    assert (type(got), got.dtype, got.shape, got.strides) == (type(stock), stock.dtype, stock.shape, stock.strides)
+    assert got.tobytes() == stock.tobytes()
+    assert (got.dtype.metadata is None) == (stock.dtype.metadata is None)
+    del got
+    until_none_is_left()
+
+
+def test_a_serializer_of_the_users_for_arrays_is_used(cluster: Any) -> None:
+    array = np.arange(N)
+    cluster.util.register_serializer(np.ndarray, serializer=lambda one: one.sum(), deserializer=lambda total: -total)
+    try:
+        assert cluster.get(cluster.put(array)) == -array.sum()
+    finally:
+        cluster.util.deregister_serializer(np.ndarray)
+    assert same(cluster.get(cluster.put(array)), array)
+    until_none_is_left()
+
+
 def test_an_array_written_in_place_is_put_without_a_copy(cluster: Any) -> None:
     import gismo_core.ray
 
@@ -220,6 +258,68 @@ def test_an_array_written_in_place_is_put_without_a_copy(cluster: Any) -> None:
         array[0, 0] = 1
     assert float(cluster.get(ref).sum()) == 3.0 * N
     del ref, array
+    until_none_is_left()
+
+
+def dies_of_writing(array: Any, index: int) -> bool:
+    """Whether a forked child is ended by SIGSEGV when it writes there."""
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        array[index] = 4
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+
+
+@pytest.mark.parametrize("nbytes", [1 << 20, 32 << 20], ids=["small", "large"])
+def test_what_was_put_in_place_is_protected_from_older_views(cluster: Any, nbytes: int) -> None:
+    import gismo_core.ray
+
+    here()
+    until_none_is_left()
+    array = gismo_core.ray.empty(nbytes, np.uint8)
+    older = array[1:]
+    address = array.ctypes.data
+    array[:] = 3
+    ref = cluster.put(array)
+    assert older.flags.writeable  # NumPy's flag is not what protects it
+    assert dies_of_writing(older, nbytes // 2)
+    got = cluster.get(ref)
+    assert int(got.sum()) == 3 * nbytes
+    del array, older
+    assert int(got.sum()) == 3 * nbytes  # readers here do not notice that the protection ends
+    del ref, got
+    until_none_is_left()
+    again = gismo_core.ray.empty(nbytes, np.uint8)
+    assert again.ctypes.data == address
+    again[:] = 5  # writable as before
+    ref = cluster.put(again)
+    assert int(cluster.get(ref).sum()) == 5 * nbytes
+    del ref, again
+    until_none_is_left()
+
+
+def test_where_pages_are_large_an_array_has_its_own(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on hugetlbfs, where no part of a page can be protected."""
+    import gismo_core.ray
+
+    grain = 1 << 16
+    monkeypatch.setattr(pages, "grain", lambda _: grain)
+    here()
+    until_none_is_left()
+    small = gismo_core.ray.empty(31 * grain, np.uint8)
+    assert here().store.stats().writing_objects == 0  # a plain one, which put copies
+    array, neighbour = (gismo_core.ray.empty(40 * grain + 5, np.uint8) for _ in range(2))
+    assert array.ctypes.data % grain == 0
+    older = array[:]
+    array[:] = 3
+    ref = cluster.put(array)
+    neighbour[:] = 4
+    for index in (0, -1):
+        assert dies_of_writing(older, index)
+    assert int(cluster.get(ref).sum()) == 3 * array.nbytes
+    assert int(neighbour.sum()) == 4 * neighbour.nbytes
+    del small, array, older, neighbour, ref
     until_none_is_left()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from gismo_core.ray import keeper
+from gismo_core.ray import keeping
 from ray_scenarios import holders, parts, pattern
 from ray_scenarios.cluster import TwoNodes
 from ray_scenarios.outcome import Outcome
@@ -179,7 +179,7 @@ class Run:
 
     def keeper(self) -> Any:
         """Its handle."""
-        return self.ray.get_actor(keeper.name_of(self.cluster.store.info.store_uuid), namespace=keeper.NAMESPACE)
+        return self.ray.get_actor(keeping.name_of(self.cluster.store.info.store_uuid), namespace=keeping.NAMESPACE)
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = self._of_keeper(lambda keeper: keeper.status.remote())

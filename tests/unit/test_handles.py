@@ -70,5 +70,7 @@ def test_fields_out_of_range() -> None:
 def test_a_handle_is_frozen() -> None:
     handle = Handle(bytes(48))
     with pytest.raises(AttributeError):
-        handle.raw = bytes(48)  # type: ignore[misc]
+        handle.raw = bytes(48)
+    with pytest.raises(AttributeError):
+        del handle.raw
     assert not hasattr(handle, "__dict__")
