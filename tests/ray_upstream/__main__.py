@@ -12,6 +12,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -31,18 +32,18 @@ def judge(source: Source, settings: side.Settings) -> FileReport:
     runs: dict[bool, list[side.Ran]] = {False: [], True: []}
     for gismo in (False, True):
         runs[gismo].append(_said(source, settings, gismo))
+    cut_off = any(ran.cut_off for ran in (*runs[False], *runs[True]))
     off, on = ([one.outcomes for one in runs[gismo]] for gismo in (False, True))
     for number in range(1, _AGAIN + 1):
-        again = compare.to_run_again(off, on)
+        again = compare.to_run_again(off, on, cut_off=cut_off)
         if not again:
             break
         for gismo, results in ((False, off), (True, on)):
             results.append(_said(source, settings, gismo, again, f"-again-{number}").outcomes)
     first = runs[True][0]
-    tests = tuple(compare.compare(off, on))
-    return FileReport(
-        source.name, tests, first.stored_objects, first.stored_bytes, "" if tests else _why(runs[False][0], settings)
-    )
+    tests = tuple(compare.compare(off, on, cut_off=cut_off))
+    why = "" if tests else _why(runs[False][0], settings)
+    return FileReport(source.name, tests, first.stored_objects, first.stored_bytes, why, cut_off)
 
 
 def _said(
@@ -80,6 +81,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     found = [sources.find(path) for path in options.paths]
     side.namespaces()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended on the way out
     options.logs.mkdir(parents=True, exist_ok=True)
     settings = side.Settings(
         environment.python(options.more), options.pool_size, options.timeout, options.file_timeout, options.only,

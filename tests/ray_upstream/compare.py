@@ -38,14 +38,19 @@ class Test:
         return f"{self.test}: stock Ray {off}; with Gismo {on}" + (f" ({why})" if why else "")
 
 
-def compare(off: Sequence[Outcomes], on: Sequence[Outcomes]) -> list[Test]:
-    """The first run of each side, and then those in which only some tests were run again, in the order of their ids."""
-    return [Test(test, _of(test, off), _of(test, on)) for test in sorted((set(off[0]) | set(on[0])) - {""})]
+def compare(off: Sequence[Outcomes], on: Sequence[Outcomes], *, cut_off: bool = False) -> list[Test]:
+    """The first run of each side, and then those in which only some tests were run again, in the order of their ids.
+
+    cut_off: a side's time was over before all tests had run, so that those which one side lacks are left out. Else a
+    test that did not run (pytest was killed, it seems) is one that differs.
+    """
+    ran = set(off[0]) & set(on[0]) if cut_off else set(off[0]) | set(on[0])
+    return [Test(test, _of(test, off), _of(test, on)) for test in sorted(ran - {""})]
 
 
-def to_run_again(off: Sequence[Outcomes], on: Sequence[Outcomes]) -> list[str]:
+def to_run_again(off: Sequence[Outcomes], on: Sequence[Outcomes], *, cut_off: bool = False) -> list[str]:
     """Tests whose outcomes have nothing in common so far."""
-    return [one.test for one in compare(off, on) if one.verdict == DIFFERENT]
+    return [one.test for one in compare(off, on, cut_off=cut_off) if one.verdict == DIFFERENT]
 
 
 def _of(test: str, runs: Sequence[Outcomes]) -> tuple[Outcome, ...]:

@@ -1,7 +1,7 @@
 """The first process of a namespace in which Ray's tests run: prepares it, starts pytest, buries whom it leaves behind.
 
 python inside.py SECONDS FOLDER COMMAND…: the command gets SIGINT after that time, so that pytest writes what it has,
-and SIGKILL a minute later. FOLDER takes the place of /tmp/ray.
+and SIGKILL a minute later; the exit status is CUT_OFF then. FOLDER takes the place of /tmp/ray.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _LAST_S = 60
+CUT_OFF = 124
 
 
 def main(seconds: float, folder: str, command: list[str]) -> int:
@@ -36,7 +37,7 @@ def main(seconds: float, folder: str, command: list[str]) -> int:
             return 1
         if pid == child.pid:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            return CUT_OFF if asked else code if code >= 0 else 128 - code
         if pid:
             continue
         if time.monotonic() > end:

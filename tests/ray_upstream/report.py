@@ -29,6 +29,7 @@ class FileReport:
     stored_objects: int  # in the run with Gismo, all reruns left out
     stored_bytes: int
     uncollected: str = ""  # why none of its tests could be run
+    cut_off: bool = False  # its time was over before all tests had run: `tests` are those that ran on both sides
 
     def count(self, verdict: str) -> int:
         """Tests with this verdict."""
@@ -52,6 +53,7 @@ class FileReport:
         return {
             "file": self.file,
             "uncollected": self.uncollected,
+            "cut_off": self.cut_off,
             "stored_objects": self.stored_objects,
             "stored_bytes": self.stored_bytes,
             **{verdict: self.count(verdict) for verdict in (SAME, DIFFERENT, FLAKY)},
@@ -63,7 +65,7 @@ class FileReport:
         if self.uncollected:
             return [f"{self.file}: could not be collected: {self.uncollected}"]
         first = (
-            f"{self.file}: {len(self.tests)} tests, {self.passed} pass in both, {self.count(SAME)} the same, "
+            f"{self.file}: {len(self.tests)} tests{' (not all: its time was over)' if self.cut_off else ''}, {self.passed} pass in both, {self.count(SAME)} the same, "
             f"{self.count(DIFFERENT)} different, {self.count(FLAKY)} flaky; {self.stored_objects} objects of "
             f"{self.stored_bytes / 1024**2:.1f} MiB went into the store"
         )
@@ -89,7 +91,7 @@ def write_table(path: Path, reports: Iterable[FileReport], *, ray: str, source: 
     for one in reports:
         if not one.uncollected:
             rows[ray, one.file] = (
-                f"| {ray} | `{one.file}` | {source} | {date} | {len(one.tests)} | {one.passed} | {one.count(SAME)} | "
+                f"| {ray} | `{one.file}` | {source} | {date} | {len(one.tests)}{' (not all)' if one.cut_off else ''} | {one.passed} | {one.count(SAME)} | "
                 f"{one.count(DIFFERENT)} | {one.count(FLAKY)} | {one.stored_objects} | {one.stored_bytes / 1024**2:.0f} |"
             )
     body = "\n".join(line for _, line in sorted(rows.items()))

@@ -46,6 +46,7 @@ class Ran:
     stored_objects: int
     stored_bytes: int
     wall_s: float
+    cut_off: bool  # by the limit of a file: a test that is not in `outcomes` says nothing then
 
 
 def run(source: Source, settings: Settings, *, gismo: bool, tests: Sequence[str] = (), label: str = "") -> Ran:
@@ -74,13 +75,9 @@ def run(source: Source, settings: Settings, *, gismo: bool, tests: Sequence[str]
             finally:
                 ray_pool.end_session(process)
         objects, stored = _stored(store) if store else (0, 0)
-    return Ran(
-        outcomes.read(junit, source.path.stem),
-        log.read_text(errors="replace"),
-        objects,
-        stored,
-        time.monotonic() - begin,
-    )
+    read = outcomes.read(junit, source.path.stem)
+    cut_off = process.returncode == inside.CUT_OFF
+    return Ran(read, log.read_text(errors="replace"), objects, stored, time.monotonic() - begin, cut_off)
 
 
 def namespaces() -> list[str]:

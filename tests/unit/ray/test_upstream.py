@@ -72,6 +72,13 @@ def test_a_test_that_did_not_run_again_keeps_its_first_outcome() -> None:
     ]
 
 
+def test_where_the_time_was_over_only_what_ran_on_both_sides_counts() -> None:
+    off: list[outcomes.Outcomes] = [{**GOOD, "u": Outcome(PASSED)}]
+    assert [one.test for one in compare.compare(off, [BAD], cut_off=True)] == ["t"]
+    assert compare.to_run_again(off, [GOOD], cut_off=True) == []
+    assert compare.to_run_again(off, [GOOD]) == ["u"]
+
+
 def test_the_table_keeps_other_rows_and_replaces_its_own(tmp_path: Path) -> None:
     path = tmp_path / "results.md"
     path.write_text("# Results\n")
