@@ -44,6 +44,13 @@ SCENARIO ?= all
 test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 SCENARIO=all), counted in docs/results.md
 	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --scenario '$(SCENARIO)'
 
+RAY_TESTS ?=
+
+.PHONY: test-ray-upstream
+test-ray-upstream: setup ## some of Ray's own test files with Gismo and without: RAY_TESTS='PATH…' of a checkout (ARGS=--help)
+	@[[ -n '$(RAY_TESTS)$(ARGS)' ]] || { echo "make test-ray-upstream RAY_TESTS='…/python/ray/tests/test_actor.py …'" >&2; exit 2; }
+	@PYTHONPATH=tests:. $(BIN)/python -m ray_upstream $(RAY_TESTS) $(ARGS)
+
 .PHONY: ray-old
 ray-old: setup ## an environment with the oldest Ray that is tested, outside the tree; prints its Python
 	@$(BIN)/python tests/ray_old.py

@@ -32,6 +32,7 @@ _FIRST_LEASE_WAIT_S = 0.1
 _RETRY_S = 1.0
 _NO_ACTOR = b"\xff" * 16
 OFF = "the integration with Ray is off: %s"
+_ANSWER_S = 1.0  # how soon the reference of a call that was answered is dropped, lest it shows in `ray memory`
 
 
 class Identity(NamedTuple):
@@ -194,7 +195,7 @@ class Session:
         retry_at = 0.0
         while not self._over.is_set():
             with contextlib.suppress(Empty):
-                self._wakes.get(timeout=_RETRY_S if retry_at else None)
+                self._wakes.get(timeout=_RETRY_S if retry_at else _ANSWER_S if self._last_call is not None else None)
             self._woken = False  # before the work: what comes from here on asks for another round
             if self._over.is_set():
                 return

@@ -363,3 +363,20 @@ def test_other_callers_of_serialize_are_left_alone(cluster: Any) -> None:
     here()
     assert context.serialize(np.zeros(N)).total_bytes > 8 * N  # Ray's own form
     assert records() == 0
+
+
+def test_a_driver_that_is_done_refers_to_nothing(cluster: Any) -> None:
+    """What Gismo says to its keeper is not to stay in the driver's reference table, and so in `ray memory`."""
+    core_worker = cluster._private.worker.global_worker.core_worker
+    for _ in range(10):
+        ref = cluster.put(np.arange(N))
+        del ref
+        until_none_is_left()
+        left: set[bytes] = set()
+        for _ in range(600):
+            ready = {token.hex().encode() for token in here()._own.tokens}  # for arguments by value
+            left = set(core_worker.get_all_reference_counts()) - ready
+            if not left:
+                break
+            time.sleep(0.05)
+        assert not left, f"still there after 30 s: {left}"
