@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ray_upstream.outcomes import ABSENT, Outcome, Outcomes
 
 SAME, DIFFERENT, FLAKY = "same", "different", "flaky"
-_ABSENT = Outcome(ABSENT, "it did not run")
+NOT_RUN = Outcome(ABSENT, "it did not run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,10 @@ class Test:
 
     @property
     def verdict(self) -> str:
-        """DIFFERENT: no outcome is common to both sides. FLAKY: they differed once, and agreed another time."""
+        """DIFFERENT: no outcome is common to both sides. FLAKY: they differed once, and agreed another time.
+
+        Only the first run has all tests of the file in one process.
+        """
         if self.off[0].what == self.on[0].what:
             return SAME
         return FLAKY if {one.what for one in self.off} & {one.what for one in self.on} else DIFFERENT
@@ -55,4 +58,4 @@ def to_run_again(off: Sequence[Outcomes], on: Sequence[Outcomes], *, cut_off: bo
 
 def _of(test: str, runs: Sequence[Outcomes]) -> tuple[Outcome, ...]:
     first, *more = runs
-    return (first.get(test, _ABSENT), *(run[test] for run in more if test in run))
+    return (first.get(test, NOT_RUN), *(run[test] for run in more if test in run))

@@ -1,7 +1,7 @@
 """The first process of a namespace in which Ray's tests run: prepares it, starts pytest, buries whom it leaves behind.
 
 python inside.py SECONDS FOLDER COMMAND…: the command gets SIGINT after that time, so that pytest writes what it has,
-and SIGKILL a minute later; the exit status is CUT_OFF then. FOLDER takes the place of /tmp/ray.
+and SIGKILL 20 s later; the exit status is CUT_OFF then. FOLDER takes the place of /tmp/ray.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
-_LAST_S = 60
+_LAST_S = 20
 CUT_OFF = 124
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PASSED, FAILED, ERROR, SKIPPED, ABSENT = "passed", "failed", "error", "skipped", "absent"
+_WORDS = {"PASSED": PASSED, "FAILED": FAILED, "ERROR": ERROR, "SKIPPED": SKIPPED, "XFAIL": SKIPPED, "XPASS": PASSED}
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 
 
@@ -36,6 +37,15 @@ def read(path: Path, stem: str) -> dict[str, Outcome]:
         # An error at teardown is a second entry for the same test: the worse one counts.
         if test not in found or found[test].what == PASSED:
             found[test] = outcome
+    return found
+
+
+def read_log(log: str, stem: str) -> dict[str, Outcome]:
+    """The same from the lines that `pytest -v` prints, where it was killed before it could write its XML."""
+    found: dict[str, Outcome] = {}
+    for test, word in re.findall(rf"^\S*\b{re.escape(stem)}\.py::(.+?) ({'|'.join(_WORDS)})\b", log, re.MULTILINE):
+        if test not in found or found[test].what == PASSED:
+            found[test] = Outcome(_WORDS[word])
     return found
 
 

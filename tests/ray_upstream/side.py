@@ -75,9 +75,10 @@ def run(source: Source, settings: Settings, *, gismo: bool, tests: Sequence[str]
             finally:
                 ray_pool.end_session(process)
         objects, stored = _stored(store) if store else (0, 0)
-    read = outcomes.read(junit, source.path.stem)
+    text = log.read_text(errors="replace")
     cut_off = process.returncode == inside.CUT_OFF
-    return Ran(read, log.read_text(errors="replace"), objects, stored, time.monotonic() - begin, cut_off)
+    read = outcomes.read(junit, source.path.stem) or (outcomes.read_log(text, source.path.stem) if cut_off else {})
+    return Ran(read, text, objects, stored, time.monotonic() - begin, cut_off)
 
 
 def namespaces() -> list[str]:

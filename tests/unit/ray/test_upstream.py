@@ -35,6 +35,22 @@ def test_junit_is_read(tmp_path: Path) -> None:
     assert outcomes.read(tmp_path / "nothing.xml", "test_x") == {}
 
 
+def test_the_log_of_a_killed_run_is_read() -> None:
+    log = """collecting ... collected 5 items
+test_x.py::test_a[a b] PASSED    [ 20%]
+python/ray/tests/test_x.py::TestIt::test_b FAILED  [ 40%]
+test_x.py::test_c XFAIL (why)    [ 60%]
+test_x.py::test_d PASSED         [ 80%]
+test_x.py::test_d ERROR          [ 80%]
+test_x.py::test_e """
+    assert {test: one.what for test, one in outcomes.read_log(log, "test_x").items()} == {
+        "test_a[a b]": PASSED,
+        "TestIt::test_b": FAILED,
+        "test_c": SKIPPED,
+        "test_d": ERROR,
+    }
+
+
 def test_a_file_that_cannot_be_collected_says_what_it_lacks(tmp_path: Path) -> None:
     (tmp_path / "x.xml").write_text(UNCOLLECTED)
     read = outcomes.read(tmp_path / "x.xml", "test_x")
