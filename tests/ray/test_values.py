@@ -368,7 +368,7 @@ def test_other_callers_of_serialize_are_left_alone(cluster: Any) -> None:
 def test_a_driver_that_is_done_refers_to_nothing(cluster: Any) -> None:
     """What Gismo says to its keeper is not to stay in the driver's reference table, and so in `ray memory`."""
     core_worker = cluster._private.worker.global_worker.core_worker
-    for _ in range(10):
+    for _ in range(4):
         ref = cluster.put(np.arange(N))
         del ref
         until_none_is_left()
