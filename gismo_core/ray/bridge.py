@@ -250,25 +250,9 @@ class Bridges:
         return list(self._made.values())
 
     def _make(self, node: str) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        from gismo_core.ray.keeping import NAMESPACE
+        from gismo_core.ray.keeping import NAMESPACE, detached
 
         name = name_of(self._uuid, node)
         with contextlib.suppress(ValueError):  # left by a keeper before this one
             return self._ray.get_actor(name, namespace=NAMESPACE)
-        return (
-            self._ray.remote(Bridge)
-            .options(
-                name=name,
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_concurrency=_THREADS,
-                max_restarts=-1,
-                max_task_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            )
-            .remote(PIECE_BYTES)
-        )
+        return detached(self._ray, Bridge, name, node, max_concurrency=_THREADS).remote(PIECE_BYTES)

@@ -24,7 +24,6 @@ def name_of(store_uuid: object) -> str:
 def find_or_make(session: Session) -> Any:
     """The handle of the cluster's keeper. UnsupportedRay where there is none, and this Ray cannot be scanned."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     name = name_of(session.store.store_uuid)
     with contextlib.suppress(ValueError):
@@ -33,20 +32,23 @@ def find_or_make(session: Session) -> Any:
     from gismo_core.ray.keeper import Keeper
 
     # Here, where there is a pool. If this node goes, so does the keeper, and whoever misses it makes another.
-    here = NodeAffinitySchedulingStrategy(session.identity.node.hex(), soft=False)
-    return (
-        ray.remote(Keeper)
-        .options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=0,
-            scheduling_strategy=here,
-        )
-        .remote()
+    return detached(ray, Keeper, name, session.identity.node.hex()).remote()
+
+
+def detached(ray: Any, actor: type[Any], name: str, node: str, **options: Any) -> Any:
+    """What makes an actor of Gismo's own on that node (hex ID), or finds the one of that name: to call `.remote()` of."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return ray.remote(actor).options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        **options,
     )
 
 
