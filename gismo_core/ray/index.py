@@ -31,9 +31,6 @@ class Index:
     def __contains__(self, raw: bytes) -> bool:
         return raw in self._by_raw
 
-    def __getitem__(self, raw: bytes) -> Header:
-        return self._by_raw[raw]
-
     def raws(self) -> Set[bytes]:
         """The raw handles of all."""
         return self._by_raw.keys()

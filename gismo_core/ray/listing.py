@@ -35,12 +35,17 @@ class Listing:
         own.remove(raw for raw in change.gone if raw in own)
         for raw in change.gone:
             others.pop(raw, None)
-        for raw in change.new:
-            header = read_header(self._store, raw)
-            if header is not None and header.cluster == self._cluster:
-                own.add(raw, header)
-            else:
-                others[raw] = None if header is None else header.cluster
+        try:
+            for raw in change.new:
+                header = read_header(self._store, raw)
+                if header is not None and header.cluster == self._cluster:
+                    own.add(raw, header)
+                else:
+                    others[raw] = None if header is None else header.cluster
+        except BaseException:
+            # What was not read is told again by the next look: a record that nobody lists is never freed.
+            self._follower.forget(raw for raw in change.new if raw not in own and raw not in others)
+            raise
         return own, frozenset(raw for raw in change.pinned if raw in own)
 
     def forget(self, deleted: Collection[bytes]) -> None:
