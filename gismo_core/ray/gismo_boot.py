@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 # After this module has been executed, install() of that one of gismo_core.ray is called.
-_AFTER = {"ray": "patches", "ray.data.context": "data", "torch": "tensors"}
+_AFTER = {
+    "ray": "patches",
+    "ray.data.context": "data",
+    "ray.util.state.state_manager": "state_api",
+    "torch": "tensors",
+}
 _broken = False
 
 

@@ -76,9 +76,7 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
                 )
             if not wanted.weighed.isdisjoint(ids):
                 for one, row in zip(ids, rows, strict=True):
-                    if one in wanted.weighed and (
-                        row.local_ref_count or row.submitted_task_ref_count or row.contained_in_owned
-                    ):
+                    if one in wanted.weighed and counts(row):
                         counted.setdefault(one, set()).add(worker)
     return Scan(
         listed,
@@ -86,6 +84,11 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
         tasks,
         tuple(entries),
     )
+
+
+def counts(row: Any) -> bool:
+    """Does the process in whose table this entry stands refer to the object itself?"""
+    return bool(row.local_ref_count or row.submitted_task_ref_count or row.contained_in_owned)
 
 
 class Scanner:

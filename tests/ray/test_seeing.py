@@ -230,7 +230,7 @@ def test_rays_own_tools_still_work(scene: Scene, folder: Path) -> None:
 import json
 from ray.util import state
 actors = [one for one in state.list_actors() if one.state == "ALIVE"]
-print(json.dumps([[one.class_name for one in actors], len(state.list_nodes()), len(state.list_objects(raise_on_missing_output=False))]))
+print(json.dumps([[one.class_name for one in actors], len(state.list_nodes()), len(state.list_objects())]))
 """
     ran = ray_pool.run(program, environment, folder)
     assert ran.code == 0, ran.err
