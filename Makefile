@@ -38,11 +38,12 @@ test-long: setup ## the tests that take long: fuzzing, soaks
 	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 HOURS ?= 1
+JOBS ?= 1
 SCENARIO ?= all
 
 .PHONY: test-ray-long
-test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 SCENARIO=all), counted in docs/results.md
-	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --scenario '$(SCENARIO)'
+test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 JOBS=1 SCENARIO=all), counted in docs/results.md
+	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --jobs '$(JOBS)' --scenario '$(SCENARIO)'
 
 RAY_TESTS ?=
 

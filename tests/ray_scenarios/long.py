@@ -1,6 +1,8 @@
 """Scenarios again and again with random seeds; every run is counted in docs/results.md. Behind `make test-ray-long`.
 
-python -m ray_scenarios.long --hours 1 --scenario all|NAME|NAME/KILL [--results PATH] [--logs FOLDER]
+python -m ray_scenarios.long --hours 1 --jobs 1 --scenario all|NAME|NAME/KILL [--results PATH] [--logs FOLDER]
+
+A run waits more than it works, so several clusters beside one another (--jobs) make more runs of the same hour.
 """
 
 from __future__ import annotations
@@ -8,15 +10,17 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import threading
 import time
 from pathlib import Path
 
 from ray_scenarios import counts, served, table, talk
+from ray_scenarios.outcome import Outcome
 
 _ENOUGH = 50
 
 
-def chosen(text: str) -> list[tuple[str, str]]:
+def chosen(text: str) -> list[counts.Key]:
     """(scenario, kill) for "all", a name, or a name and a kill; SystemExit if there is none of that name."""
     name, _, kill = text.partition("/")
     pairs = [
@@ -30,47 +34,95 @@ def chosen(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
+class Rota:
+    """What is run next: of those with the fewest runs, so that all reach the number that is claimed. Used by threads."""
+
+    def __init__(self, pairs: list[counts.Key], results: Path, end: float) -> None:
+        self._pairs = pairs
+        self._results = results
+        self._end = end
+        self._lock = threading.Lock()
+        self._begun = dict.fromkeys(pairs, 0)
+        for pair, count in counts.read(results.read_text()).items():
+            if pair in self._begun:
+                self._begun[pair] = count.runs
+        self.total = self.bad = 0
+        self.over = threading.Event()
+
+    def next(self) -> counts.Key | None:
+        """None when the time is over."""
+        with self._lock:
+            if self.over.is_set() or time.monotonic() >= self._end:
+                return None
+            pair = min(self._pairs, key=lambda one: (self._begun[one], random.random()))
+            self._begun[pair] += 1
+            return pair
+
+    def failed(self) -> None:
+        """Something that is not a run's own went wrong: end, and say so by the exit code."""
+        with self._lock:
+            self.bad += 1
+        self.over.set()
+
+    def done(self, outcome: Outcome) -> None:
+        """Count it, and say so."""
+        with self._lock:
+            count = counts.record(self._results, outcome)
+            self.total += 1
+            self.bad += not outcome.good
+            print(
+                f"{self.total:5d}  {'good' if outcome.good else 'BAD '}  {outcome.scenario}, {outcome.kill or 'nobody'} killed, "
+                f"seed {outcome.seed}: {outcome.wall_s:.1f} s; row {count.runs} of {_ENOUGH} runs, {count.lost} lost, "
+                f"{count.leaked} leaked; {max(0.0, self._end - time.monotonic()) / 60:.0f} min left",
+                flush=True,
+            )
+            for text in [*outcome.lost[:5], *([outcome.broken] if outcome.broken else [])]:
+                print(f"       {text}", flush=True)
+
+
+def work(rota: Rota, logs: Path) -> None:
+    """Clusters of one's own, and one run after the other on them."""
+    scenarios = table.scenarios()
+    clusters = served.Served(logs)
+    try:
+        while (pair := rota.next()) is not None:
+            name, kill = pair
+            rota.done(clusters.run(scenarios[name], kill, random.randrange(1 << 40)))
+    except BaseException:
+        rota.failed()
+        raise
+    finally:
+        clusters.end()
+
+
 def main(arguments: list[str]) -> int:
     """Run until the time is over; 1 if anything was lost or leaked, or a run proved nothing."""
     parser = argparse.ArgumentParser(description="Scenarios of freeing, again and again")
     parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="clusters of two nodes beside one another; each takes about 2 GiB"
+    )
     parser.add_argument("--scenario", default="all")
     parser.add_argument("--results", type=Path, default=talk.TESTS.parent / "docs" / "results.md")
     parser.add_argument("--logs", type=Path, default=talk.TESTS.parent / "build" / "ray-long")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error("--jobs must be 1 or more")
     pairs = chosen(options.scenario)
     options.logs.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + options.hours * 3600
-    clusters = served.Served(options.logs)
-    scenarios = table.scenarios()
-    bad = total = 0
-    try:
-        while time.monotonic() < end:
-            # The fewest runs first, so that all of them reach the number that is claimed.
-            known = counts.read(options.results.read_text())
-            pairs.sort(key=lambda pair: (known[pair].runs if pair in known else 0, random.random()))
-            for name, kill in pairs[: max(1, len(pairs) // 4)]:
-                if time.monotonic() >= end:
-                    break
-                outcome = clusters.run(scenarios[name], kill, random.randrange(1 << 40))
-                count = counts.record(options.results, outcome)
-                total += 1
-                bad += not outcome.good
-                left_min = (end - time.monotonic()) / 60
-                print(
-                    f"{total:5d}  {'good' if outcome.good else 'BAD '}  {name}, {kill or 'nobody'} killed, seed {outcome.seed}: "
-                    f"{outcome.wall_s:.1f} s; row {count.runs} of {_ENOUGH} runs, {count.lost} lost, "
-                    f"{count.leaked} leaked; {left_min:.0f} min left",
-                    flush=True,
-                )
-                for text in [*outcome.lost[:5], *([outcome.broken] if outcome.broken else [])]:
-                    print(f"       {text}", flush=True)
-    except KeyboardInterrupt:
-        print("stopped", flush=True)
-    finally:
-        clusters.end()
-    print(f"{total} runs, {bad} not good; counted in {options.results}, logs of bad runs in {options.logs}")
-    return 1 if bad else 0
+    rota = Rota(pairs, options.results, time.monotonic() + options.hours * 3600)
+    workers = [threading.Thread(target=work, args=(rota, options.logs)) for _ in range(options.jobs)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        try:
+            for worker in workers:
+                worker.join()
+        except KeyboardInterrupt:
+            print("stopping; the runs that are under way are waited for", flush=True)
+            rota.over.set()
+    print(f"{rota.total} runs, {rota.bad} not good; counted in {options.results}, logs of bad runs in {options.logs}")
+    return 1 if rota.bad else 0
 
 
 if __name__ == "__main__":
