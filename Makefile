@@ -56,6 +56,10 @@ test-ray-upstream: setup ## some of Ray's own test files with Gismo and without:
 ray-old: setup ## an environment with the oldest Ray that is tested, outside the tree; prints its Python
 	@$(BIN)/python tests/ray_old.py
 
+.PHONY: crds
+crds: setup ## make crds/ anew from the models of the operator's API
+	@$(BIN)/python -m gismo_operator.crdgen crds
+
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute
 	@$(BIN)/python -m gismo_core.demo $(ARGS)
