@@ -113,7 +113,7 @@ def groupby(here: Here, nbytes: int, blocks: int) -> dict[str, float]:
     """The mean embedding of each of 64 groups, by map_groups; seconds."""
     dataset, rows = _dataset(nbytes, blocks)
     begin = time.perf_counter()
-    found = dataset.groupby("group").map_groups(_mean).take_all()
+    found = dataset.groupby("group").map_groups(_mean, batch_format="numpy").take_all()
     seconds = time.perf_counter() - begin
     if len(found) != _GROUPS or sum(row["count"] for row in found) != rows:
         raise RuntimeError(f"{len(found)} groups of {sum(row['count'] for row in found)} rows came out")
@@ -133,14 +133,21 @@ class Trainer:
 
 
 def ingest(here: Here, nbytes: int, blocks: int) -> dict[str, float]:
-    """Data → one training actor on each node, one epoch; seconds."""
+    """Data → one training actor on each node; seconds of the second epoch.
+
+    In the first one Ray starts the actor that hands out the blocks: two seconds of one core, with Gismo and without.
+    """
     if "trainers" not in here.kept:
         here.kept["trainers"] = [here.actor(Trainer, number) for number in range(len(here.nodes))]
     dataset, rows = _dataset(nbytes, blocks)
-    begin = time.perf_counter()
     shards = dataset.streaming_split(len(here.nodes), equal=False)
-    found = ray.get([trainer.epoch.remote(shard) for trainer, shard in zip(here.kept["trainers"], shards, strict=True)])
-    seconds = time.perf_counter() - begin
-    if sum(count for count, _ in found) != rows:
-        raise RuntimeError(f"the trainers saw {found}, of {rows} rows")
+    seconds = 0.0
+    for _ in range(2):
+        begin = time.perf_counter()
+        found = ray.get(
+            [trainer.epoch.remote(shard) for trainer, shard in zip(here.kept["trainers"], shards, strict=True)]
+        )
+        seconds = time.perf_counter() - begin
+        if sum(count for count, _ in found) != rows:
+            raise RuntimeError(f"the trainers saw {found}, of {rows} rows")
     return {"seconds": seconds}
