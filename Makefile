@@ -31,7 +31,12 @@ $(LIB): $(NATIVE) pyproject.toml tools/build.sh | venv
 
 .PHONY: test
 test: setup ## all tests of some minutes: C programs, plain and with sanitizers, and Python
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long and not integration' $(ARGS)
+
+.PHONY: test-integration
+test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
+	@$(BIN)/python tests/kube/binaries.py >/dev/null
+	@$(BIN)/python -m pytest -m integration $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks

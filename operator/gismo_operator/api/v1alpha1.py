@@ -250,7 +250,7 @@ class Condition(Model):
     observed_generation: int | None = Field(None, ge=0, description="The generation of the spec that this is about.")
 
 
-_CONDITIONS = Field(
+_CONDITIONS: Any = Field(
     default_factory=list,
     max_length=8,
     description="What is so and what is not.",

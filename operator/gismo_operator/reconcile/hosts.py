@@ -77,7 +77,7 @@ def _writer(specs: Mapping[str, NodeSpec], wanted: Iterable[str]) -> str | None:
     for name, spec in specs.items():
         if spec.writer and spec.standing is not Standing.DEAD:
             return name
-    fit = [spec for name in wanted if (spec := specs.get(name)) is not None and spec.standing is Standing.ACTIVE]
+    fit = [specs[name] for name in wanted if name in specs and specs[name].standing is Standing.ACTIVE]
     return min(fit, key=lambda spec: spec.host_id).node if fit else None
 
 
