@@ -37,6 +37,8 @@ def modules_of(python: Path, environment: dict[str, str], folder: Path) -> set[s
 
 def test_a_start_without_the_variable_imports_nothing_more(pool: ray_pool.Pool, folder: Path) -> None:
     bare = ray_venv.make(folder / "bare", [])
+    # Python 3.13 and later import a codec to read any .pth, whatever is in it: most environments have one.
+    (folder / "bare" / ray_venv.SITE_PACKAGES / "another.pth").write_text("\n")
     installed = ray_venv.make(folder / "installed", [])
     ray_venv.add_this_tree(folder / "installed")
     without = modules_of(bare, pool.environment(GISMO_STORE=None), folder)
