@@ -36,7 +36,7 @@ test: setup ## all tests of some minutes: C programs, plain and with sanitizers,
 .PHONY: test-integration
 test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
 	@$(BIN)/python tests/kube/binaries.py >/dev/null
-	@$(BIN)/python -m pytest -m integration $(ARGS)
+	@$(BIN)/python -m pytest -m integration tests/integration $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks

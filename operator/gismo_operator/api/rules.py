@@ -9,8 +9,6 @@ from typing import Any
 
 Rule = dict[str, Any]
 
-_QUANTITY = "quantity(string(self))"
-_IS_WHOLE = f"isQuantity(string(self)) && {_QUANTITY}.isInteger()"
 ALIGNMENT_BYTES = 2 * 1024**2
 
 
@@ -19,17 +17,27 @@ def rule(expression: str, message: str, **more: Any) -> Rule:
     return {"rule": expression, "message": message, **more}
 
 
+def whole(field: str) -> str:
+    """The bytes of a field that is a quantity, an integer or a string."""
+    return f"quantity(string({field})).asInteger()"
+
+
+def is_whole(field: str) -> str:
+    """Can whole() be asked of it?"""
+    return f"isQuantity(string({field})) && quantity(string({field})).isInteger()"
+
+
 def size_rules(least_bytes: int, least: str) -> list[Rule]:
     """Of a field that is a size in bytes."""
     return [
         rule("isQuantity(string(self))", "must be a size such as 4Gi or 512Mi"),
         rule(
-            f"!isQuantity(string(self)) || {_QUANTITY}.isInteger()",
+            "!isQuantity(string(self)) || quantity(string(self)).isInteger()",
             "must be written as a whole number: 4608Mi, not 4.5Gi",
         ),
-        rule(f"!({_IS_WHOLE}) || {_QUANTITY}.asInteger() >= {least_bytes}", f"must be at least {least}"),
+        rule(f"!({is_whole('self')}) || {whole('self')} >= {least_bytes}", f"must be at least {least}"),
         rule(
-            f"!({_IS_WHOLE}) || {_QUANTITY}.asInteger() % {ALIGNMENT_BYTES} == 0",
+            f"!({is_whole('self')}) || {whole('self')} % {ALIGNMENT_BYTES} == 0",
             "must be a multiple of 2Mi, the size of a huge page",
         ),
     ]

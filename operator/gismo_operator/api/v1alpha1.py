@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.alias_generators import to_camel
 
 from gismo_operator.api import quantity
-from gismo_operator.api.rules import rule, same_size, size_rules
+from gismo_operator.api.rules import is_whole, rule, same_size, size_rules, whole
 
 GROUP = "gismo.io"
 VERSION = "v1alpha1"
@@ -140,7 +140,7 @@ class Access(Model):
         default_factory=list,
         max_length=64,
         description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        json_schema_extra={"x-kubernetes-list-type": "set", "default": []},
     )
 
 
@@ -172,7 +172,9 @@ class NamespaceSpec(Model):
         description="What happens to its data when it is taken out of the list: Delete zeroes it, Retain keeps it for "
         "the same name.",
     )
-    access: Access = Field(default_factory=Access, description="Whose pods may have a share.")
+    access: Access = Field(
+        default_factory=Access, description="Whose pods may have a share.", json_schema_extra={"default": {}}
+    )
 
 
 class PoolSpec(Model):
@@ -195,10 +197,9 @@ class PoolSpec(Model):
                 ),
                 rule(
                     "!has(self.source.emulated) || "
-                    "!isQuantity(string(self.source.emulated.capacity)) || "
-                    "!self.namespaces.all(n, isQuantity(string(n.size)) && quantity(string(n.size)).isInteger()) || "
-                    "quantity(string(self.source.emulated.capacity)).compareTo("
-                    "quantity(string(self.namespaces.map(n, quantity(string(n.size)).asInteger()).sum()))) >= 0",
+                    f"!({is_whole('self.source.emulated.capacity')}) || "
+                    f"!self.namespaces.all(n, {is_whole('n.size')}) || "
+                    f"self.namespaces.map(n, {whole('n.size')}).sum() <= {whole('self.source.emulated.capacity')}",
                     "the namespaces are larger than the capacity together",
                 ),
             ]
@@ -290,7 +291,7 @@ class RangeSpec(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "self.pool == oldSelf.pool && self.namespace == oldSelf.namespace && "
+                    "self.pool == oldSelf.pool && self.__namespace__ == oldSelf.__namespace__ && "  # CEL's own word
                     "self.offsetBytes == oldSelf.offsetBytes && self.sizeBytes == oldSelf.sizeBytes",
                     "a range never moves while it exists",
                 )
