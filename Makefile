@@ -31,7 +31,12 @@ $(LIB): $(NATIVE) pyproject.toml tools/build.sh | venv
 
 .PHONY: test
 test: setup ## all tests of some minutes: C programs, plain and with sanitizers, and Python
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long and not integration' $(ARGS)
+
+.PHONY: test-integration
+test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
+	@$(BIN)/python tests/kube/binaries.py >/dev/null
+	@$(BIN)/python -m pytest -m integration tests/integration $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks
@@ -55,6 +60,10 @@ test-ray-upstream: setup ## some of Ray's own test files with Gismo and without:
 .PHONY: ray-old
 ray-old: setup ## an environment with the oldest Ray that is tested, outside the tree; prints its Python
 	@$(BIN)/python tests/ray_old.py
+
+.PHONY: crds
+crds: setup ## make crds/ anew from the models of the operator's API
+	@$(BIN)/python -m gismo_operator.crdgen crds
 
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute

@@ -1,0 +1,1 @@
+"""The operator: reconciles GismoPools. docs/kubernetes.md says what it does and why."""

@@ -1,0 +1,52 @@
+"""CEL rules (`x-kubernetes-validations`), which the API server checks; each with words that say what to do.
+
+A rule that reads what another rule checks first lets that one speak: where it cannot be evaluated it is true.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rule = dict[str, Any]
+
+ALIGNMENT_BYTES = 2 * 1024**2
+
+
+def rule(expression: str, message: str, **more: Any) -> Rule:
+    """One rule."""
+    return {"rule": expression, "message": message, **more}
+
+
+def whole(field: str) -> str:
+    """The bytes of a field that is a quantity, an integer or a string."""
+    return f"quantity(string({field})).asInteger()"
+
+
+def is_whole(field: str) -> str:
+    """Can whole() be asked of it?"""
+    return f"isQuantity(string({field})) && quantity(string({field})).isInteger()"
+
+
+def size_rules(least_bytes: int, least: str) -> list[Rule]:
+    """Of a field that is a size in bytes."""
+    return [
+        rule("isQuantity(string(self))", "must be a size such as 4Gi or 512Mi"),
+        rule(
+            "!isQuantity(string(self)) || quantity(string(self)).isInteger()",
+            "must be written as a whole number: 4608Mi, not 4.5Gi",
+        ),
+        rule(f"!({is_whole('self')}) || {whole('self')} >= {least_bytes}", f"must be at least {least}"),
+        rule(
+            f"!({is_whole('self')}) || {whole('self')} % {ALIGNMENT_BYTES} == 0",
+            "must be a multiple of 2Mi, the size of a huge page",
+        ),
+    ]
+
+
+def same_size(message: str) -> Rule:
+    """A size may be written otherwise, but not be another."""
+    return rule(
+        "!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || "
+        "quantity(string(self)).compareTo(quantity(string(oldSelf))) == 0",
+        message,
+    )

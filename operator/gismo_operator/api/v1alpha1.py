@@ -1,0 +1,456 @@
+"""`gismo.io/v1alpha1`: GismoPool, GismoNamespace, GismoNode. docs/kubernetes.md says what each field means.
+
+Field names are Kubernetes' (camelCase) outside and Python's inside. What a field's type cannot say stands in CEL rules,
+which the API server checks; what cannot be said there either is found by reconciling, and becomes a condition.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from gismo_operator.api import quantity
+from gismo_operator.api.rules import is_whole, rule, same_size, size_rules, whole
+
+GROUP = "gismo.io"
+VERSION = "v1alpha1"
+
+MAX_HOSTS = 64
+MAX_NAMESPACES = 128
+MAX_SHARES = 256
+_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_NAMES_TOGETHER = 62  # POOL.NAMESPACE is the name of an extended resource, of at most 63 characters
+_QUANTITY_CHARACTERS = 20
+
+
+def _size(description: str, least_bytes: int, least: str, *more: dict[str, Any]) -> Any:
+    """A quantity of bytes. In the CRD an integer or a string, as Kubernetes has them."""
+    return Annotated[
+        str,
+        BeforeValidator(str),
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "integer"}, {"type": "string"}],
+                "x-kubernetes-int-or-string": True,
+                "maxLength": _QUANTITY_CHARACTERS,
+                "description": description,
+                "x-kubernetes-validations": [*size_rules(least_bytes, least), *more],
+            }
+        ),
+    ]
+
+
+class Model(BaseModel):
+    """What all of them have in common."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+# ---- GismoPool ----------------------------------------------------------------------------------------------------------
+
+
+class Coherence(str, Enum):
+    """Do the hosts' caches see one another's writes?"""
+
+    HARDWARE = "hardware"
+    SOFTWARE = "software"
+
+
+class RuntimeInjection(str, Enum):
+    """How gismo_core gets into containers."""
+
+    USER_SITE = "UserSite"
+    PYTHON_PATH = "PythonPath"
+    OFF = "Off"
+
+
+class ReclaimPolicy(str, Enum):
+    """What happens to the data of a Gismo namespace that is taken out of the list."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class DaxMatch(Model):
+    """How each node finds its end of the same memory: all that is given must fit, and exactly one region of the node."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.size) || has(self.serial) || has(self.region) || has(self.uuid)",
+                    "say at least one of size, serial, region, uuid; the agent's annotation "
+                    "gismo.io/regions on each Node lists what there is",
+                )
+            ]
+        }
+    )
+
+    size: _size("Size of the region, such as 512Gi.", quantity.MIB * 2, "2Mi") | None = None  # type: ignore[valid-type]
+    serial: str | None = Field(None, max_length=64, description="Serial number of the CXL memory device.")
+    region: str | None = Field(
+        None, max_length=64, pattern=r"^region[0-9]+$", description="Name of the region in Linux."
+    )
+    uuid: str | None = Field(None, max_length=36, description="UUID of the region.")
+
+
+class Dax(Model):
+    """CXL memory: a region of each node from which DAX devices are carved."""
+
+    match: DaxMatch = Field(description="How each node finds its end of the same memory.")
+
+
+class Emulated(Model):
+    """Memory of the machine that plays the part of CXL memory; for one machine, such as kind."""
+
+    capacity: _size(  # type: ignore[valid-type]
+        "How much there is for Gismo namespaces; the pool label comes on top.", quantity.MIB * 32, "32Mi"
+    )
+    directory: str = Field(
+        "/var/lib/gismo/emulated",
+        max_length=64,
+        pattern=r"^/([-_.a-zA-Z0-9]+/?)+$",
+        description="Absolute path of a directory on tmpfs or hugetlbfs that is the same memory on all nodes.",
+    )
+
+
+class Source(Model):
+    """The memory of a pool: exactly one of these."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("has(self.dax) != has(self.emulated)", "say exactly one of dax and emulated"),
+                rule("self == oldSelf", "a pool keeps its memory: make another pool"),
+            ]
+        }
+    )
+
+    dax: Dax | None = Field(None, description="CXL memory.")
+    emulated: Emulated | None = Field(None, description="Memory of the machine, to try it without CXL.")
+
+
+class Access(Model):
+    """Whose pods may have a share."""
+
+    kubernetes_namespaces: list[Annotated[str, Field(max_length=63, pattern=_LABEL)]] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Names of Kubernetes namespaces; empty: nobody's pods.",
+        json_schema_extra={"x-kubernetes-list-type": "set", "default": []},
+    )
+
+
+class NamespaceSpec(Model):
+    """A Gismo namespace as it is asked for: a part of the pool for one tenant."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=61,
+        pattern=_LABEL,
+        description="A DNS label. The resource that pods ask for is gismo.io/POOL.NAME.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("!self.endsWith('gpu')", "must not end in gpu: KubeRay takes such a resource for a GPU")
+            ]
+        },
+    )
+    size: _size(  # type: ignore[valid-type]
+        "How much memory it has; cannot be changed.",
+        quantity.MIB * 32,
+        "32Mi",
+        same_size("the size cannot be changed: add another namespace, and remove this one"),
+    )
+    shares_per_node: int = Field(
+        64, ge=1, le=MAX_SHARES, description="How many containers of a node may map it at a time."
+    )
+    reclaim_policy: ReclaimPolicy = Field(
+        ReclaimPolicy.DELETE,
+        description="What happens to its data when it is taken out of the list: Delete zeroes it, Retain keeps it for "
+        "the same name.",
+    )
+    access: Access = Field(
+        default_factory=Access, description="Whose pods may have a share.", json_schema_extra={"default": {}}
+    )
+
+
+class PoolSpec(Model):
+    """What you want of a pool."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.source.emulated) || has(self.coherence)",
+                    "say coherence: hardware or software, for a dax source; the CXL device's vendor says which",
+                ),
+                rule(
+                    "!has(self.source.emulated) || !has(self.coherence) || self.coherence == 'hardware'",
+                    "emulated memory is one machine's, so its coherence is hardware",
+                ),
+                rule(
+                    "!has(oldSelf.coherence) || (has(self.coherence) && self.coherence == oldSelf.coherence)",
+                    "the coherence cannot be changed: the stores were formatted for it",
+                ),
+                rule(
+                    "!has(self.source.emulated) || "
+                    f"!({is_whole('self.source.emulated.capacity')}) || "
+                    f"!self.namespaces.all(n, {is_whole('n.size')}) || "
+                    f"self.namespaces.map(n, {whole('n.size')}).sum() <= {whole('self.source.emulated.capacity')}",
+                    "the namespaces are larger than the capacity together",
+                ),
+            ]
+        }
+    )
+
+    source: Source = Field(description="The memory.")
+    coherence: Coherence | None = Field(
+        None,
+        description="Do the nodes' caches see one another's writes? Required for dax; emulated memory is hardware.",
+    )
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="Labels of the nodes that reach the memory; empty: all that have an agent.",
+    )
+    runtime_injection: RuntimeInjection = Field(
+        RuntimeInjection.USER_SITE,
+        description="How gismo_core gets into containers: by PYTHONUSERBASE, by PYTHONPATH, or not at all.",
+    )
+    namespaces: list[NamespaceSpec] = Field(
+        default_factory=list,
+        max_length=MAX_NAMESPACES,
+        description="How the memory is divided.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+
+class ConditionStatus(str, Enum):
+    """As in Kubernetes."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """As Kubernetes' metav1.Condition."""
+
+    type: str = Field(max_length=64, description="What it is about.")
+    status: ConditionStatus = Field(description="True, False or Unknown.")
+    reason: str = Field(
+        min_length=1, max_length=64, pattern=r"^[A-Za-z]+$", description="Why, in one word for programs."
+    )
+    message: str = Field(max_length=4096, description="Why, for people: what is wrong and what to do.")
+    last_transition_time: str = Field(
+        description="When the status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    observed_generation: int | None = Field(None, ge=0, description="The generation of the spec that this is about.")
+
+
+_CONDITIONS: Any = Field(
+    default_factory=list,
+    max_length=8,
+    description="What is so and what is not.",
+    json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+)
+
+
+class PoolStatus(Model):
+    """What was observed. Nothing in it changes with traffic."""
+
+    observed_generation: int | None = Field(None, description="The generation of the spec that the status is about.")
+    layout_version: int | None = Field(None, ge=0, description="Grows with each change of ranges or host ids.")
+    capacity: str | None = Field(None, description="What can be handed out; absent until a node has seen the memory.")
+    allocated: str | None = Field(None, description="What Gismo namespaces take.")
+    free: str | None = Field(None, description="What is left.")
+    largest_free: str | None = Field(None, description="The largest Gismo namespace that could be added now.")
+    namespaces_ready: str | None = Field(None, description='Gismo namespaces that are ready, such as "2/3".')
+    nodes_ready: str | None = Field(None, description='Nodes that are ready, such as "2/3".')
+    conditions: list[Condition] = _CONDITIONS
+
+
+# ---- GismoNamespace -----------------------------------------------------------------------------------------------------
+
+
+class RangeState(str, Enum):
+    """Where a range stands."""
+
+    ACTIVE = "Active"
+    RETAINED = "Retained"
+    RELEASING = "Releasing"
+
+
+class RangeSpec(Model):
+    """A range of a pool's memory; agents read it here."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.pool == oldSelf.pool && self.__namespace__ == oldSelf.__namespace__ && "  # CEL's own word
+                    "self.offsetBytes == oldSelf.offsetBytes && self.sizeBytes == oldSelf.sizeBytes",
+                    "a range never moves while it exists",
+                )
+            ]
+        }
+    )
+
+    pool: str = Field(max_length=61, description="The pool that it is of.")
+    namespace: str = Field(max_length=61, description="Its name in that pool.")
+    offset_bytes: int = Field(ge=0, description="Where it begins in the pool's memory.")
+    size_bytes: int = Field(ge=1, description="How long it is.")
+    store_uuid: str = Field(
+        alias="storeUUID",
+        max_length=36,
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description="Of the store that is formatted in it; another one each time the range is given anew.",
+    )
+    coherence: Coherence = Field(description="As in the pool.")
+    shares_per_node: int = Field(ge=1, le=MAX_SHARES, description="As in the pool.")
+    runtime_injection: RuntimeInjection = Field(description="As in the pool.")
+    reclaim_policy: ReclaimPolicy = Field(description="As in the pool.")
+    access: Access = Field(description="As in the pool.")
+    state: RangeState = Field(
+        description="Active; Retained: taken out of the list, data kept; Releasing: to be zeroed and given back."
+    )
+
+
+class RangeStatus(Model):
+    """What was observed of it."""
+
+    observed_generation: int | None = Field(None, description="The generation of the spec that the status is about.")
+    nodes_ready: str | None = Field(None, description='Nodes on which it is ready, such as "2/3".')
+    conditions: list[Condition] = _CONDITIONS
+
+
+# ---- GismoNode ----------------------------------------------------------------------------------------------------------
+
+
+class Standing(str, Enum):
+    """What the cluster thinks of a node."""
+
+    ACTIVE = "Active"
+    SUSPECT = "Suspect"
+    DEAD = "Dead"
+
+
+class NodeSpec(Model):
+    """A node's part in one pool; written by the operator."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.pool == oldSelf.pool && self.node == oldSelf.node && self.hostId == oldSelf.hostId",
+                    "a node keeps its host id",
+                )
+            ]
+        }
+    )
+
+    pool: str = Field(max_length=61, description="The pool.")
+    node: str = Field(max_length=253, description="Name of the Node.")
+    host_id: int = Field(ge=0, lt=MAX_HOSTS, description="Its lane in every store of the pool.")
+    incarnation: int = Field(1, ge=1, description="Grows when the host id is given to another node.")
+    writer: bool = Field(False, description="Does it format the stores and write the pool label?")
+    layout_version: int = Field(ge=0, description="What its agent has to reach.")
+    standing: Standing = Field(Standing.ACTIVE, description="Active; Suspect: no new shares; Dead.")
+
+
+class Failure(Model):
+    """What does not work on a node."""
+
+    namespace: str = Field(max_length=61, description="The Gismo namespace; empty: the pool itself.")
+    reason: str = Field(max_length=64, pattern=r"^[A-Za-z]+$", description="In one word for programs.")
+    message: str = Field(max_length=1024, description="For people.")
+
+
+class Use(Model):
+    """Who uses a Gismo namespace on a node."""
+
+    namespace: str = Field(max_length=61, description="The Gismo namespace.")
+    holders: list[Annotated[str, Field(max_length=320)]] = Field(
+        default_factory=list, max_length=8, description="Pods (NAMESPACE/NAME) and processes, at most eight of them."
+    )
+
+
+class NodeStatus(Model):
+    """What the node's agent has reached and sees."""
+
+    layout_version: int | None = Field(None, ge=0, description="The layout that was carved and proven.")
+    boot_id: str | None = Field(None, max_length=36, description="Of the node's kernel.")
+    capacity_bytes: int | None = Field(None, ge=0, description="What the memory has for Gismo namespaces.")
+    ready: int | None = Field(None, ge=0, description="Gismo namespaces that are ready here.")
+    failing: int | None = Field(None, ge=0, description="Gismo namespaces that are not.")
+    failures: list[Failure] = Field(default_factory=list, max_length=32, description="The first of what fails.")
+    released: list[Annotated[str, Field(max_length=36)]] = Field(
+        default_factory=list,
+        max_length=MAX_NAMESPACES,
+        description="Store UUIDs of ranges that are Releasing and not mapped here any more; of the writer: and zeroed.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    in_use: list[Use] = Field(
+        default_factory=list,
+        max_length=MAX_NAMESPACES,
+        description="Gismo namespaces that are in use here.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace"]},
+    )
+    conditions: list[Condition] = _CONDITIONS
+
+
+# ---- the kinds ----------------------------------------------------------------------------------------------------------
+
+POOL_RULES = [
+    rule(
+        "!self.metadata.name.contains('.')",
+        "the name must be a DNS label without dots: it is the first half of a resource's name",
+    ),
+    rule("size(self.metadata.name) <= 60", "the name must have at most 60 characters"),
+    rule(
+        f"self.spec.namespaces.all(n, size(self.metadata.name) + size(n.name) <= {_NAMES_TOGETHER})",
+        f"the names of the pool and of each namespace must have at most {_NAMES_TOGETHER} characters together",
+    ),
+]
+
+
+class Metadata(BaseModel):
+    """What is read of an object's metadata; the API server has more."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    finalizers: list[str] = Field(default_factory=list)
+
+
+class GismoPool(Model):
+    """One shared memory and how it is divided."""
+
+    metadata: Metadata
+    spec: PoolSpec
+    status: PoolStatus = Field(default_factory=PoolStatus)
+
+
+class GismoNamespace(Model):
+    """A range of a pool for one tenant. Made by the operator: what you write is the GismoPool."""
+
+    metadata: Metadata
+    spec: RangeSpec
+    status: RangeStatus = Field(default_factory=RangeStatus)
+
+
+class GismoNode(Model):
+    """A node's part in a pool: made by the operator, reported on by the node's agent."""
+
+    metadata: Metadata
+    spec: NodeSpec
+    status: NodeStatus = Field(default_factory=NodeStatus)

@@ -1,0 +1,217 @@
+"""The only place that talks to the API server: reads what a decision needs, writes what was decided.
+
+Ranges and host ids are written by server-side apply under one field manager, and always with the `resourceVersion` that
+they were decided on. Without it an old leader would silently overwrite the new one, as both are the same manager; with it
+the old one gets a conflict. A new object is made by create, which fails where there is one by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+from kubernetes import dynamic
+from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
+
+from gismo_operator.api.v1alpha1 import (
+    GROUP,
+    VERSION,
+    GismoNamespace,
+    GismoNode,
+    GismoPool,
+    Model,
+    NodeSpec,
+    RangeSpec,
+)
+from gismo_operator.conditions import Said, merged
+from gismo_operator.names import FINALIZER, node_object, range_object
+from gismo_operator.reconcile.observed import ClusterNode, Observed
+from gismo_operator.reconcile.plan import Plan
+
+MANAGER = "gismo-operator"
+AGENT_ANNOTATION = "gismo.io/regions"  # an agent writes it to its Node: what memory there is
+_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+_PAGE = 500
+
+
+class Stale(RuntimeError):
+    """What was decided on has changed meanwhile, or somebody else decides: look again."""
+
+
+class Kube:
+    """The objects of this operator on one API server."""
+
+    def __init__(self, api: Any, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+        client = dynamic.DynamicClient(api)
+        own = f"{GROUP}/{VERSION}"
+        self._pools = client.resources.get(api_version=own, kind="GismoPool")
+        self._ranges = client.resources.get(api_version=own, kind="GismoNamespace")
+        self._nodes = client.resources.get(api_version=own, kind="GismoNode")
+        self._cluster = client.resources.get(api_version="v1", kind="Node")
+        self._now = now
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def pools(self) -> list[str]:
+        """Names of all pools, also of those that are gone and have left ranges."""
+        there = {one["metadata"]["name"] for one in self._list(self._pools)}
+        left = {one["spec"]["pool"] for one in self._list(self._ranges)}
+        return sorted(there | left)
+
+    def observe(self, pool: str, waited: Callable[[GismoNamespace], bool]) -> Observed:
+        """All that a decision about this pool depends on."""
+        try:
+            wanted = GismoPool.model_validate(self._pools.get(name=pool).to_dict())
+        except NotFoundError:
+            wanted = None
+        ranges = [GismoNamespace.model_validate(one) for one in self._list(self._ranges) if one["spec"]["pool"] == pool]
+        nodes = [GismoNode.model_validate(one) for one in self._list(self._nodes) if one["spec"]["pool"] == pool]
+        return Observed(
+            pool=pool,
+            wanted=wanted if wanted is not None and wanted.metadata.deletion_timestamp is None else None,
+            namespaces=tuple(ranges),
+            nodes=tuple(nodes),
+            cluster=tuple(map(_cluster_node, self._list(self._cluster))),
+            waited=frozenset(one.spec.namespace for one in ranges if waited(one)),
+        )
+
+    def _list(self, resource: Any) -> Iterable[dict[str, Any]]:
+        token = None
+        while True:
+            answer = resource.get(limit=_PAGE, _continue=token).to_dict()
+            yield from answer["items"]
+            token = answer["metadata"].get("continue")
+            if not token:
+                return
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def carry_out(self, observed: Observed, plan: Plan) -> bool:
+        """Make it so; whether anything was written. Stale: look again."""
+        wrote = False
+        ranges = {one.spec.namespace: one for one in observed.namespaces}
+        for name, spec in plan.ranges.items():
+            there = ranges.get(name)
+            if there is None or there.spec != spec:
+                body = _body("GismoNamespace", range_object(spec.pool, name), spec, there)
+                body["metadata"]["finalizers"] = [FINALIZER]
+                wrote = self._write(self._ranges, body, there is None) or wrote
+        nodes = {one.spec.node: one for one in observed.nodes}
+        for name, node in plan.nodes.items():
+            at = nodes.get(name)
+            if at is None or at.spec != node:
+                body = _body("GismoNode", node_object(node.pool, name), node, at)
+                wrote = self._write(self._nodes, body, at is None) or wrote
+        for name in plan.released:
+            self._release(ranges[name])
+            wrote = True
+        return self._say(observed, plan) or wrote
+
+    def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> bool:
+        try:
+            if is_new:
+                resource.create(body=body, field_manager=MANAGER)
+            else:
+                resource.server_side_apply(
+                    body=body, name=body["metadata"]["name"], field_manager=MANAGER, force_conflicts=True
+                )
+        except (ConflictError, NotFoundError) as error:
+            raise Stale(f"{body['kind']} {body['metadata']['name']}: {_summary(error)}") from error
+        return True
+
+    def _release(self, one: GismoNamespace) -> None:
+        """Its bytes are nobody's any more: take the finalizer off, and delete it."""
+        version = one.metadata.resource_version
+        patch = {"metadata": {"resourceVersion": version, "finalizers": None}}
+        try:
+            self._ranges.patch(
+                name=one.metadata.name, body=patch, content_type="application/merge-patch+json", field_manager=MANAGER
+            )
+            self._ranges.delete(name=one.metadata.name)
+        except NotFoundError:
+            return  # it was being deleted, and the finalizer was all that held it
+        except ConflictError as error:
+            raise Stale(f"GismoNamespace {one.metadata.name}: {_summary(error)}") from error
+
+    def _say(self, observed: Observed, plan: Plan) -> bool:
+        wrote = False
+        if observed.wanted is not None:
+            pool = observed.wanted
+            status = {
+                "observedGeneration": pool.metadata.generation,
+                "layoutVersion": plan.layout_version,
+                "capacity": plan.pool.capacity,
+                "allocated": plan.pool.allocated,
+                "free": plan.pool.free,
+                "largestFree": plan.pool.largest_free,
+                "namespacesReady": plan.pool.namespaces_ready,
+                "nodesReady": plan.pool.nodes_ready,
+            }
+            wrote = self._status(self._pools, pool, status, plan.pool.conditions)
+        for one in observed.namespaces:
+            said = plan.namespaces.get(one.spec.namespace)
+            if said is not None:
+                status = {"observedGeneration": one.metadata.generation, "nodesReady": said.nodes_ready}
+                wrote = self._status(self._ranges, one, status, said.conditions) or wrote
+        return wrote
+
+    def _status(
+        self,
+        resource: Any,
+        there: GismoPool | GismoNamespace,
+        status: dict[str, Any],
+        said: Iterable[Said],
+    ) -> bool:
+        """Write a status where it differs from the one that was observed: at rest nothing is written."""
+        stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = merged(there.status.conditions, said, stamp, there.metadata.generation)
+        wanted = {key: value for key, value in status.items() if value is not None}
+        wanted["conditions"] = [one.model_dump(by_alias=True, mode="json", exclude_none=True) for one in conditions]
+        if wanted == there.status.model_dump(by_alias=True, mode="json", exclude_none=True):
+            return False
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": type(there).__name__,
+            "metadata": {"name": there.metadata.name},
+            "status": wanted,
+        }
+        try:
+            resource.status.server_side_apply(
+                body=body, name=there.metadata.name, field_manager=MANAGER, force_conflicts=True
+            )
+        except NotFoundError:
+            return False  # it went meanwhile
+        except ConflictError as error:
+            raise Stale(f"{body['kind']} {there.metadata.name}: {_summary(error)}") from error
+        return True
+
+
+def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: Model | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "labels": {"gismo.io/pool": spec.pool}}
+    if isinstance(there, (GismoNamespace, GismoNode)):
+        metadata["resourceVersion"] = there.metadata.resource_version
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec.model_dump(by_alias=True, mode="json"),
+    }
+
+
+def _cluster_node(one: dict[str, Any]) -> ClusterNode:
+    metadata, status = one["metadata"], one.get("status") or {}
+    ready = [each["status"] for each in status.get("conditions") or [] if each["type"] == "Ready"]
+    taints = {taint["key"] for taint in one.get("spec", {}).get("taints") or []}
+    return ClusterNode(
+        name=metadata["name"],
+        labels=metadata.get("labels") or {},
+        boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
+        ready=ready == ["True"],
+        out_of_service=_OUT_OF_SERVICE in taints,
+        has_agent=AGENT_ANNOTATION in (metadata.get("annotations") or {}),
+    )
+
+
+def _summary(error: DynamicApiError) -> str:
+    return str(error.summary())

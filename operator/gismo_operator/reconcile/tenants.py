@@ -1,0 +1,160 @@
+"""Which Gismo namespaces a pool has: what is asked for, against the ranges that there are.
+
+The life of a range: Active (pods may have shares) → Retained (taken out of the list, its data kept for the same name) or
+Releasing (nothing new is given out; zeroed when nobody uses it; then it goes, and its bytes are free). Back to Active
+only from Retained: a range that is being released may be half zeroed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gismo_operator.api import quantity
+from gismo_operator.api.v1alpha1 import (
+    Coherence,
+    GismoNamespace,
+    GismoPool,
+    NamespaceSpec,
+    RangeSpec,
+    RangeState,
+    ReclaimPolicy,
+)
+from gismo_operator.reconcile import ranges
+from gismo_operator.reconcile.observed import Observed
+from gismo_operator.reconcile.ranges import Range
+
+LABEL_BYTES = 2 * quantity.MIB  # at either end
+FORCE_DELETE = "gismo.io/force-delete"  # on a pool: names of Gismo namespaces, with commas
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """What decide() decided."""
+
+    specs: Mapping[str, RangeSpec]  # by name; those that are to be
+    released: frozenset[str]  # those whose bytes nobody has any more: their objects go
+    waiting: Mapping[str, tuple[str, ...]]  # Releasing, and still in use: by whom
+    problems: Mapping[str, str]  # why what is asked for cannot be
+    usable: Range | None  # None: not known yet
+
+
+def decide(observed: Observed, layout_version: int) -> Tenants:
+    """The range of each Gismo namespace. layout_version: of the layout that this would become."""
+    there = {one.spec.namespace: one for one in observed.namespaces}
+    wanted = {one.name: one for one in observed.wanted.spec.namespaces} if observed.wanted is not None else {}
+    usable = _usable(observed)
+    users = in_use(observed)
+    forced = _forced(observed)
+    specs: dict[str, RangeSpec] = {}
+    released = set()
+    waiting: dict[str, tuple[str, ...]] = {}
+    problems: dict[str, str] = {}
+    for name, one in there.items():
+        spec = _kept(one, wanted.get(name), observed.wanted)
+        if spec.state is RangeState.RELEASING:
+            holders = users.get(name, ())
+            if holders and name not in forced:
+                waiting[name] = holders
+            elif one.spec.state is spec.state and name in observed.waited and _is_zeroed(observed, spec.store_uuid):
+                released.add(name)
+                continue
+        specs[name] = spec
+        asked = wanted.get(name)
+        if asked is not None and quantity.to_bytes(asked.size) != spec.size_bytes:
+            problems[name] = (
+                f"its range has {quantity.from_bytes(spec.size_bytes)}, not {asked.size}: write the size that it has, or "
+                f"`kubectl delete gns {observed.pool}.{name}` to lose its data"
+            )
+    if observed.wanted is not None and usable is not None:
+        taken = {name: Range(spec.offset_bytes, spec.size_bytes) for name, spec in specs.items()}
+        new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in specs]
+        placed = ranges.place(taken, new, usable)
+        for name, size_bytes in new:
+            if name in placed.without_room:
+                free = quantity.from_bytes(ranges.largest_gap(placed.ranges.values(), usable))
+                problems[name] = (
+                    f"there is no gap of {quantity.from_bytes(size_bytes)}: the largest is {free}; ranges never move, so "
+                    "remove a namespace, or ask for less"
+                )
+            elif name not in released:
+                where = placed.ranges[name]
+                specs[name] = _new(observed.wanted, wanted[name], where, layout_version)
+        for text in ranges.conflicts(
+            {name: Range(one.offset_bytes, one.size_bytes) for name, one in specs.items()}, usable
+        ):
+            problems[""] = text
+    return Tenants(specs, frozenset(released), waiting, problems, usable)
+
+
+def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
+    """Gismo namespaces that a pod or process uses, as the agents say: name → by whom."""
+    found: dict[str, list[str]] = {}
+    for node in observed.nodes:
+        for use in node.status.in_use:
+            found.setdefault(use.namespace, []).extend(f"{holder} on {node.spec.node}" for holder in use.holders)
+    return {name: tuple(holders) for name, holders in found.items() if holders}
+
+
+def _usable(observed: Observed) -> Range | None:
+    """The memory between the two ends of the pool label."""
+    capacity: int | None = None
+    if observed.wanted is not None and observed.wanted.spec.source.emulated is not None:
+        capacity = quantity.to_bytes(observed.wanted.spec.source.emulated.capacity)
+    else:
+        seen = {node.status.capacity_bytes for node in observed.nodes if node.status.capacity_bytes is not None}
+        capacity = min(seen) if seen else None
+    return None if capacity is None else Range(LABEL_BYTES, capacity)
+
+
+def _kept(one: GismoNamespace, wanted: NamespaceSpec | None, pool: GismoPool | None) -> RangeSpec:
+    """A range that there is: in which state it is now, and with whose settings."""
+    spec = one.spec
+    if one.metadata.deletion_timestamp is not None or spec.state is RangeState.RELEASING:
+        return spec.model_copy(update={"state": RangeState.RELEASING})
+    if wanted is None or pool is None:
+        gone = RangeState.RETAINED if spec.reclaim_policy is ReclaimPolicy.RETAIN else RangeState.RELEASING
+        return spec.model_copy(update={"state": gone})
+    return spec.model_copy(update={"state": RangeState.ACTIVE, **_settings(pool, wanted)})
+
+
+def _settings(pool: GismoPool, wanted: NamespaceSpec) -> dict[str, object]:
+    return {
+        "shares_per_node": wanted.shares_per_node,
+        "reclaim_policy": wanted.reclaim_policy,
+        "access": wanted.access,
+        "runtime_injection": pool.spec.runtime_injection,
+    }
+
+
+def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: int) -> RangeSpec:
+    # Not drawn by chance: a decision that is made twice, because its first writing failed, must be the same.
+    store = uuid.uuid5(uuid.NAMESPACE_URL, f"gismo:{pool.metadata.uid}:{wanted.name}:{layout_version}")
+    return RangeSpec(
+        pool=pool.metadata.name,
+        namespace=wanted.name,
+        offset_bytes=where.offset_bytes,
+        size_bytes=where.size_bytes,
+        store_uuid=str(store),
+        coherence=pool.spec.coherence or Coherence.HARDWARE,
+        shares_per_node=wanted.shares_per_node,
+        runtime_injection=pool.spec.runtime_injection,
+        reclaim_policy=wanted.reclaim_policy,
+        access=wanted.access,
+        state=RangeState.ACTIVE,
+    )
+
+
+def _is_zeroed(observed: Observed, store_uuid: str) -> bool:
+    """Has the writer zeroed it, and does no other node map it any more? By store, lest an older one of that name counts."""
+    return bool(observed.nodes) and all(
+        store_uuid in node.status.released for node in observed.nodes if node.spec.standing.value != "Dead"
+    )
+
+
+def _forced(observed: Observed) -> frozenset[str]:
+    if observed.wanted is None:
+        return frozenset()
+    text = observed.wanted.metadata.annotations.get(FORCE_DELETE, "")
+    return frozenset(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,51 @@
+"""One look at one pool: read, decide, write. Safe to repeat at any time, and to be cut off anywhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from gismo_operator.api.v1alpha1 import GismoNamespace, RangeState
+from gismo_operator.kube import Kube, Stale
+from gismo_operator.reconcile import plan
+
+logger = logging.getLogger("gismo.operator")
+
+# Between an answer to Allocate and its being seen in PodResources is a gap: a share may be given that nobody sees yet.
+HIDDEN_S = 10.0
+
+
+class Reconciler:
+    """Remembers only since when it has seen ranges being released; a new one begins to wait anew, which is safe."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._releasing_since: dict[str, float] = {}  # by store UUID
+
+    def look(self, pool: str) -> float | None:
+        """Bring one pool a step further; in how many seconds to look again at the latest, or None: when something changes."""
+        observed = self._kube.observe(pool, self._waited)
+        decided = plan.decide(observed)
+        try:
+            wrote = self._kube.carry_out(observed, decided)
+        except Stale as error:
+            logger.info("pool %s: looking again: %s", pool, error)
+            return 0.0
+        if wrote:
+            return 0.0
+        waiting = [
+            HIDDEN_S - (self._clock() - self._releasing_since[one.spec.store_uuid])
+            for one in observed.namespaces
+            if one.spec.store_uuid in self._releasing_since and not self._waited(one)
+        ]
+        return max(0.1, min(waiting)) if waiting else None
+
+    def _waited(self, one: GismoNamespace) -> bool:
+        """Has this been Releasing for so long that every share that was given is seen?"""
+        if one.spec.state is not RangeState.RELEASING:
+            self._releasing_since.pop(one.spec.store_uuid, None)
+            return False
+        since = self._releasing_since.setdefault(one.spec.store_uuid, self._clock())
+        return self._clock() - since >= HIDDEN_S
