@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import threading
 import time
@@ -114,13 +115,15 @@ def main(arguments: list[str]) -> int:
     workers = [threading.Thread(target=work, args=(rota, options.logs)) for _ in range(options.jobs)]
     for worker in workers:
         worker.start()
-    while any(worker.is_alive() for worker in workers):
-        try:
-            for worker in workers:
-                worker.join()
-        except KeyboardInterrupt:
-            print("stopping; the runs that are under way are waited for", flush=True)
-            rota.over.set()
+
+    def stop(*_: object) -> None:
+        print("stopping; the runs that are under way are waited for", flush=True)
+        rota.over.set()
+
+    # Not by KeyboardInterrupt: in a join() it leaves the thread marked as ended, and then nobody waits for it.
+    signal.signal(signal.SIGINT, stop)
+    for worker in workers:
+        worker.join()
     print(f"{rota.total} runs, {rota.bad} not good; counted in {options.results}, logs of bad runs in {options.logs}")
     return 1 if rota.bad else 0
 
