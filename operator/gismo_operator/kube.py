@@ -20,7 +20,6 @@ from gismo_operator.api.v1alpha1 import (
     GismoNamespace,
     GismoNode,
     GismoPool,
-    Model,
     NodeSpec,
     RangeSpec,
 )
@@ -96,19 +95,21 @@ class Kube:
             if there is None or there.spec != spec:
                 body = _body("GismoNamespace", range_object(spec.pool, name), spec, there)
                 body["metadata"]["finalizers"] = [FINALIZER]
-                wrote = self._write(self._ranges, body, there is None) or wrote
+                self._write(self._ranges, body, there is None)
+                wrote = True
         nodes = {one.spec.node: one for one in observed.nodes}
         for name, node in plan.nodes.items():
             at = nodes.get(name)
             if at is None or at.spec != node:
                 body = _body("GismoNode", node_object(node.pool, name), node, at)
-                wrote = self._write(self._nodes, body, at is None) or wrote
+                self._write(self._nodes, body, at is None)
+                wrote = True
         for name in plan.released:
             self._release(ranges[name])
             wrote = True
         return self._say(observed, plan) or wrote
 
-    def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> bool:
+    def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> None:
         try:
             if is_new:
                 resource.create(body=body, field_manager=MANAGER)
@@ -118,7 +119,6 @@ class Kube:
                 )
         except (ConflictError, NotFoundError) as error:
             raise Stale(f"{body['kind']} {body['metadata']['name']}: {_summary(error)}") from error
-        return True
 
     def _release(self, one: GismoNamespace) -> None:
         """Its bytes are nobody's any more: take the finalizer off, and delete it."""
@@ -187,9 +187,9 @@ class Kube:
         return True
 
 
-def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: Model | None) -> dict[str, Any]:
+def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: GismoNamespace | GismoNode | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": name, "labels": {"gismo.io/pool": spec.pool}}
-    if isinstance(there, (GismoNamespace, GismoNode)):
+    if there is not None:
         metadata["resourceVersion"] = there.metadata.resource_version
     return {
         "apiVersion": f"{GROUP}/{VERSION}",

@@ -2,7 +2,8 @@
 
 python -m ray_scenarios.long --hours 1 --jobs 1 --scenario all|NAME|NAME/KILL [--results PATH] [--logs FOLDER]
 
-A run waits more than it works, so several clusters beside one another (--jobs) make more runs of the same hour.
+Several clusters beside one another (--jobs) make more runs of the same hour where there are processors for them: each
+starts Ray workers all the time, and two processors are busy with three clusters.
 """
 
 from __future__ import annotations

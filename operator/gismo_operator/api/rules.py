@@ -43,6 +43,12 @@ def size_rules(least_bytes: int, least: str) -> list[Rule]:
     ]
 
 
+def fixed(message: str, *fields: str) -> Rule:
+    """These fields of an object cannot be changed. `namespace` is a word of CEL's own, and is escaped."""
+    names = [f"__{field}__" if field == "namespace" else field for field in fields]
+    return rule(" && ".join(f"self.{name} == oldSelf.{name}" for name in names), message)
+
+
 def same_size(message: str) -> Rule:
     """A size may be written otherwise, but not be another."""
     return rule(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.alias_generators import to_camel
 
 from gismo_operator.api import quantity
-from gismo_operator.api.rules import is_whole, rule, same_size, size_rules, whole
+from gismo_operator.api.rules import fixed, is_whole, rule, same_size, size_rules, whole
 
 GROUP = "gismo.io"
 VERSION = "v1alpha1"
@@ -290,11 +290,7 @@ class RangeSpec(Model):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                rule(
-                    "self.pool == oldSelf.pool && self.__namespace__ == oldSelf.__namespace__ && "  # CEL's own word
-                    "self.offsetBytes == oldSelf.offsetBytes && self.sizeBytes == oldSelf.sizeBytes",
-                    "a range never moves while it exists",
-                )
+                fixed("a range never moves while it exists", "pool", "namespace", "offsetBytes", "sizeBytes")
             ]
         }
     )
@@ -342,14 +338,7 @@ class NodeSpec(Model):
     """A node's part in one pool; written by the operator."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "self.pool == oldSelf.pool && self.node == oldSelf.node && self.hostId == oldSelf.hostId",
-                    "a node keeps its host id",
-                )
-            ]
-        }
+        json_schema_extra={"x-kubernetes-validations": [fixed("a node keeps its host id", "pool", "node", "hostId")]}
     )
 
     pool: str = Field(max_length=61, description="The pool.")

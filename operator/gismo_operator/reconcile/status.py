@@ -10,7 +10,6 @@ from gismo_operator.api.v1alpha1 import Failure, GismoNode, RangeSpec, RangeStat
 from gismo_operator.conditions import DEGRADED, IN_USE, PROGRESSING, READY, Said, listed
 from gismo_operator.reconcile import hosts, ranges, tenants
 from gismo_operator.reconcile.observed import Observed
-from gismo_operator.reconcile.ranges import Range
 
 # Of an agent's failures: those that will not mend themselves, the gravest first.
 _GRAVE = ("NotTheSameMemory", "LayoutConflict", "PoolsOverlap", "NodesOverlap", "StoreLost", "NewerLayout")
@@ -112,7 +111,7 @@ def _ready_on(spec: RangeSpec, nodes: Sequence[GismoNode], layout_version: int) 
 def _sizes(decided: tenants.Tenants) -> dict[str, str | None]:
     if decided.usable is None:
         return {"capacity": None, "allocated": None, "free": None, "largest_free": None}
-    taken = [Range(spec.offset_bytes, spec.size_bytes) for spec in decided.specs.values()]
+    taken = [tenants.spec_range(spec) for spec in decided.specs.values()]
     allocated = sum(one.size_bytes for one in taken)
     return {
         "capacity": quantity.from_bytes(decided.usable.size_bytes),

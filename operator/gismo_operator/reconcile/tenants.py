@@ -20,6 +20,7 @@ from gismo_operator.api.v1alpha1 import (
     RangeSpec,
     RangeState,
     ReclaimPolicy,
+    Standing,
 )
 from gismo_operator.reconcile import ranges
 from gismo_operator.reconcile.observed import Observed
@@ -68,7 +69,7 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
                 f"`kubectl delete gns {observed.pool}.{name}` to lose its data"
             )
     if observed.wanted is not None and usable is not None:
-        taken = {name: Range(spec.offset_bytes, spec.size_bytes) for name, spec in specs.items()}
+        taken = {name: spec_range(spec) for name, spec in specs.items()}
         new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in specs]
         placed = ranges.place(taken, new, usable)
         for name, size_bytes in new:
@@ -81,11 +82,14 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
             elif name not in released:
                 where = placed.ranges[name]
                 specs[name] = _new(observed.wanted, wanted[name], where, layout_version)
-        for text in ranges.conflicts(
-            {name: Range(one.offset_bytes, one.size_bytes) for name, one in specs.items()}, usable
-        ):
+        for text in ranges.conflicts({name: spec_range(one) for name, one in specs.items()}, usable):
             problems[""] = text
     return Tenants(specs, frozenset(released), waiting, problems, usable)
+
+
+def spec_range(spec: RangeSpec) -> Range:
+    """Where it lies."""
+    return Range(spec.offset_bytes, spec.size_bytes)
 
 
 def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
@@ -149,7 +153,7 @@ def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: i
 def _is_zeroed(observed: Observed, store_uuid: str) -> bool:
     """Has the writer zeroed it, and does no other node map it any more? By store, lest an older one of that name counts."""
     return bool(observed.nodes) and all(
-        store_uuid in node.status.released for node in observed.nodes if node.spec.standing.value != "Dead"
+        store_uuid in node.status.released for node in observed.nodes if node.spec.standing is not Standing.DEAD
     )
 
 
