@@ -135,8 +135,7 @@ def _ready(
             "--show-labels`, and where the chart's agent.nodeSelector lets agents run",
         )  # fmt: skip
     if decided.problems:
-        name, text = next(iter(decided.problems.items()))
-        return Said(READY, False, "LayoutConflict" if not name else "DoesNotFit", f"{name}: {text}" if name else text)
+        return Said(READY, False, *_problem(decided))
     if len(reached) < len(nodes) or not nodes:
         behind = [node.spec.node for node in nodes if node not in reached]
         why = [failure.message for node in nodes for failure in node.status.failures]
@@ -162,8 +161,7 @@ def _progressing(decided: tenants.Tenants, nodes: Sequence[GismoNode], reached: 
 
 def _degraded(observed: Observed, decided: tenants.Tenants, found: hosts.Hosts) -> Said:
     if decided.problems:
-        name, text = next(iter(decided.problems.items()))
-        return Said(DEGRADED, True, "LayoutConflict" if not name else "DoesNotFit", f"{name}: {text}" if name else text)
+        return Said(DEGRADED, True, *_problem(decided))
     if found.without_id:
         return Said(
             DEGRADED,
@@ -182,6 +180,12 @@ def _degraded(observed: Observed, decided: tenants.Tenants, found: hosts.Hosts) 
             node, failure = grave[reason]
             return Said(DEGRADED, True, reason, f"{node}: {failure.message}")
     return Said(DEGRADED, False, "AsExpected", "nothing that will not mend itself")
+
+
+def _problem(decided: tenants.Tenants) -> tuple[str, str]:
+    """Reason and message of the first thing that is asked for and cannot be."""
+    name, text = next(iter(decided.problems.items()))
+    return ("DoesNotFit", f"{name}: {text}") if name else ("LayoutConflict", text)
 
 
 def _state_text(spec: RangeSpec) -> str:
