@@ -183,9 +183,9 @@ def _degraded(observed: Observed, decided: tenants.Tenants, found: hosts.Hosts) 
 
 
 def _problem(decided: tenants.Tenants) -> tuple[str, str]:
-    """Reason and message of the first thing that is asked for and cannot be."""
-    name, text = next(iter(decided.problems.items()))
-    return ("DoesNotFit", f"{name}: {text}") if name else ("LayoutConflict", text)
+    """Reason and message of all that is asked for and cannot be."""
+    texts = [f"{name}: {text}" if name else text for name, text in decided.problems.items()]
+    return "LayoutConflict" if "" in decided.problems else "DoesNotFit", "; ".join(texts)
 
 
 def _state_text(spec: RangeSpec) -> str:

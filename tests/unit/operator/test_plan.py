@@ -156,3 +156,14 @@ def test_from_anywhere_it_converges_and_then_rests(history: list[Any]) -> None:
     assert all(
         sizes[name] == size or f"has {sizes[name]}" in said(last)["Degraded"].message for name, size in asked.items()
     )
+
+
+def test_all_that_cannot_be_is_said() -> None:
+    world = World()
+    world.wanted = make.pool(make.tenant("one", "32Mi"), make.tenant("two", "64Mi"))
+    world.cluster = make.cluster("a")
+    world.settle()
+    world.wanted = make.pool(make.tenant("one", "64Mi"), make.tenant("two", "32Mi"))
+    message = said(world.settle())["Degraded"].message
+    assert "one: its range has 32Mi, not 64Mi" in message
+    assert "two: its range has 64Mi, not 32Mi" in message
