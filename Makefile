@@ -44,6 +44,11 @@ test-long: setup ## the tests that take long: fuzzing, soaks
 
 HOURS ?= 1
 JOBS ?= 1
+
+.PHONY: test-fuzz-long
+test-fuzz-long: setup ## damaged stores under the fuzzer (HOURS=1 JOBS=1); the parts are counted together in docs/results.md
+	@PYTHONPATH=tests:. $(BIN)/python -m fuzz.long --hours '$(HOURS)' --jobs '$(JOBS)'
+
 SCENARIO ?= all
 
 .PHONY: test-ray-long

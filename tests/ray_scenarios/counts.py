@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from marked_table import MarkedTable, replace_file
 from ray_scenarios.outcome import Outcome
 
-BEGIN = "<!-- ray scenarios: begin; `make test-ray-long` adds to this table -->"
-END = "<!-- ray scenarios: end -->"
-_HEAD = "| scenario | killed | runs | lost | leaked | proved nothing |\n| --- | --- | --- | --- | --- | --- |"
+TABLE = MarkedTable(
+    "<!-- ray scenarios: begin; `make test-ray-long` adds to this table -->",
+    "<!-- ray scenarios: end -->",
+    "| scenario | killed | runs | lost | leaked | proved nothing |\n| --- | --- | --- | --- | --- | --- |",
+)
 _ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$")
 
 Key = tuple[str, str]  # scenario, who is killed ("" for nobody)
@@ -39,7 +42,7 @@ class Count:
 def read(text: str) -> dict[Key, Count]:
     """The counts of a document; none where it has no table yet."""
     found: dict[Key, Count] = {}
-    for line in _between(text)[1].splitlines():
+    for line in TABLE.rows(text):
         match = _ROW.match(line)
         if match:
             name, kill, *numbers = match.groups()
@@ -49,20 +52,11 @@ def read(text: str) -> dict[Key, Count]:
 
 def written(text: str, counts: Mapping[Key, Count]) -> str:
     """The document with these counts in the place of the old ones, or with a table at its end."""
-    before, _, after = _between(text)
     rows = [
         f"| `{name}` | {kill or 'nobody'} | {one.runs} | {one.lost} | {one.leaked} | {one.broken} |"
         for (name, kill), one in sorted(counts.items())
     ]
-    return f"{before}{BEGIN}\n{_HEAD}\n" + "\n".join(rows) + f"\n{END}{after}"
-
-
-def _between(text: str) -> tuple[str, str, str]:
-    before, begin, rest = text.partition(BEGIN)
-    if not begin:
-        return text.rstrip("\n") + "\n\n", "", "\n"
-    table, _, after = rest.partition(END)
-    return before, table, after
+    return TABLE.put(text, "\n".join(rows))
 
 
 def record(path: Path, outcome: Outcome) -> Count:
@@ -71,7 +65,5 @@ def record(path: Path, outcome: Outcome) -> Count:
     counts = read(text)
     count = counts.setdefault((outcome.scenario, outcome.kill), Count())
     count.add(outcome)
-    part = path.with_suffix(".part")
-    part.write_text(written(text, counts))
-    part.rename(path)
+    replace_file(path, written(text, counts))
     return count

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marked_table import MarkedTable, replace_file
 from ray_upstream.compare import DIFFERENT, FLAKY, SAME, Test
 from ray_upstream.outcomes import PASSED
 
-BEGIN = "<!-- ray's own tests: begin; `make test-ray-upstream` adds to this table -->"
-END = "<!-- ray's own tests: end -->"
-_HEAD = (
+TABLE = MarkedTable(
+    "<!-- ray's own tests: begin; `make test-ray-upstream` adds to this table -->",
+    "<!-- ray's own tests: end -->",
     "| Ray | test file | of | date | tests | pass in both | same | different | flaky | objects stored | MiB stored |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 _ROW = re.compile(r"^\| ([^|]+) \| `([^`]+)` \|.*\|$")
 
@@ -83,11 +84,7 @@ class FileReport:
 def write_table(path: Path, reports: Iterable[FileReport], *, ray: str, source: str, date: str) -> None:
     """Put a row for each file that was collected into the document's table, in the place of an older one of it."""
     text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    table, _, after = rest.partition(END) if begin else ("", "", "\n")
-    if not begin:
-        before = text.rstrip("\n") + "\n\n"
-    rows = {match.groups(): line for line in table.splitlines() if (match := _ROW.match(line))}
+    rows = {match.groups(): line for line in TABLE.rows(text) if (match := _ROW.match(line))}
     for one in reports:
         if not one.uncollected:
             rows[ray, one.file] = (
@@ -95,6 +92,4 @@ def write_table(path: Path, reports: Iterable[FileReport], *, ray: str, source: 
                 f"{one.count(DIFFERENT)} | {one.count(FLAKY)} | {one.stored_objects} | {one.stored_bytes / 1024**2:.0f} |"
             )
     body = "\n".join(line for _, line in sorted(rows.items()))
-    part = path.with_suffix(".part")
-    part.write_text(f"{before}{BEGIN}\n{_HEAD}\n{body}\n{END}{after}")
-    part.rename(path)
+    replace_file(path, TABLE.put(text, body))

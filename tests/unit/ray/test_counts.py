@@ -21,7 +21,7 @@ def test_runs_are_added_to_what_stands_there(tmp_path: Path) -> None:
     assert counts.read(text) == {("one", ""): row, ("one", "reader"): counts.Count(1, 2, 0, 0)}
     assert text.startswith("# Results\n\ntext before\n")
     assert text.endswith("text after\n")
-    assert text.count(counts.BEGIN) == text.count(counts.END) == 1
+    assert text.count(counts.TABLE.begin) == text.count(counts.TABLE.end) == 1
 
 
 def test_a_loss_counts_even_if_the_run_broke_after_it(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_table_keeps_other_rows_and_replaces_its_own(tmp_path: Path) -> None
         "| 2.60.0 | `ray/tests/test_y.py` | a checkout | 2026-01-01 | 1 | 1 | 1 | 0 | 0 | 7 | 3 |",
     ]
     assert text.startswith("# Results\n")
-    assert text.endswith(f"{report.END}\ntext after\n")
+    assert text.endswith(f"{report.TABLE.end}\ntext after\n")
 
 
 def test_what_is_no_test_of_rays_is_refused(tmp_path: Path) -> None:
