@@ -40,6 +40,7 @@ class Kind:
     short: str
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    selectable: tuple[str, ...] = ()  # fields that a list can be narrowed by
 
     @property
     def name(self) -> str:
@@ -82,6 +83,7 @@ KINDS = (
             Column("In use", _condition("InUse"), wide=True),
             _AGE,
         ),
+        selectable=(".spec.pool",),
     ),
     Kind(
         v1alpha1.GismoNode,
@@ -96,6 +98,7 @@ KINDS = (
             Column("Writer", ".spec.writer", "boolean", wide=True),
             _AGE,
         ),
+        selectable=(".spec.pool",),
     ),
 )
 
@@ -173,6 +176,11 @@ def crd(kind: Kind) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
+                    **(
+                        {"selectableFields": [{"jsonPath": path} for path in kind.selectable]}
+                        if kind.selectable
+                        else {}
+                    ),
                     "additionalPrinterColumns": [
                         {
                             "name": column.name,

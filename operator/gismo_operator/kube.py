@@ -7,7 +7,7 @@ the old one gets a conflict. A new object is made by create, which fails where t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,6 +24,7 @@ from gismo_operator.api.v1alpha1 import (
     RangeSpec,
 )
 from gismo_operator.conditions import Said, merged
+from gismo_operator.lease import REQUEST_S
 from gismo_operator.names import FINALIZER, node_object, range_object
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 from gismo_operator.reconcile.plan import Plan
@@ -38,47 +39,62 @@ class Stale(RuntimeError):
     """What was decided on has changed meanwhile, or somebody else decides: look again."""
 
 
-class Kube:
-    """The objects of this operator on one API server."""
+class NotLeader(RuntimeError):
+    """Another operator may be the one that writes by now: nothing was written."""
 
-    def __init__(self, api: Any, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+
+class Kube:
+    """The objects of this operator on one API server.
+
+    A pool and what belongs to it is read from etcd for each decision, narrowed to that pool: a range that a cache does not
+    show yet would be given out a second time. Nodes of the cluster are many and large, and being late about them costs
+    only time, so those may come from a cache (`cluster`).
+    """
+
+    def __init__(
+        self,
+        api: Any,
+        *,
+        cluster: Callable[[], Iterable[ClusterNode]] | None = None,
+        may_write: Callable[[], bool] = lambda: True,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
         client = dynamic.DynamicClient(api)
         own = f"{GROUP}/{VERSION}"
         self._pools = client.resources.get(api_version=own, kind="GismoPool")
         self._ranges = client.resources.get(api_version=own, kind="GismoNamespace")
         self._nodes = client.resources.get(api_version=own, kind="GismoNode")
-        self._cluster = client.resources.get(api_version="v1", kind="Node")
+        nodes = client.resources.get(api_version="v1", kind="Node")
+        self._cluster = cluster if cluster is not None else lambda: map(cluster_node, self._list(nodes))
+        self._may_write = may_write
         self._now = now
 
     # ---- reading ---------------------------------------------------------------------------------
 
-    def pools(self) -> list[str]:
-        """Names of all pools, also of those that are gone and have left ranges."""
-        there = {one["metadata"]["name"] for one in self._list(self._pools)}
-        left = {one["spec"]["pool"] for one in self._list(self._ranges)}
-        return sorted(there | left)
-
     def observe(self, pool: str, waited: Callable[[GismoNamespace], bool]) -> Observed:
         """All that a decision about this pool depends on."""
         try:
-            wanted = GismoPool.model_validate(self._pools.get(name=pool).to_dict())
+            wanted = GismoPool.model_validate(self._pools.get(name=pool, _request_timeout=REQUEST_S).to_dict())
         except NotFoundError:
             wanted = None
-        ranges = [GismoNamespace.model_validate(one) for one in self._list(self._ranges) if one["spec"]["pool"] == pool]
-        nodes = [GismoNode.model_validate(one) for one in self._list(self._nodes) if one["spec"]["pool"] == pool]
+        of_pool = f"spec.pool={pool}"
+        ranges = [GismoNamespace.model_validate(one) for one in self._list(self._ranges, of_pool)]
+        nodes = [GismoNode.model_validate(one) for one in self._list(self._nodes, of_pool)]
         return Observed(
             pool=pool,
             wanted=wanted if wanted is not None and wanted.metadata.deletion_timestamp is None else None,
             namespaces=tuple(ranges),
             nodes=tuple(nodes),
-            cluster=tuple(map(_cluster_node, self._list(self._cluster))),
+            cluster=tuple(self._cluster()),
             waited=frozenset(one.spec.namespace for one in ranges if waited(one)),
         )
 
-    def _list(self, resource: Any) -> Iterable[dict[str, Any]]:
+    def _list(self, resource: Any, fields: str | None = None) -> Iterable[dict[str, Any]]:
         token = None
         while True:
-            answer = resource.get(limit=_PAGE, _continue=token).to_dict()
+            answer = resource.get(
+                limit=_PAGE, _continue=token, field_selector=fields, _request_timeout=REQUEST_S
+            ).to_dict()
             yield from answer["items"]
             token = answer["metadata"].get("continue")
             if not token:
@@ -109,13 +125,22 @@ class Kube:
             wrote = True
         return self._say(observed, plan) or wrote
 
+    def _ask(self) -> None:
+        if not self._may_write():
+            raise NotLeader("this operator does not lead any more")
+
     def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> None:
+        self._ask()
         try:
             if is_new:
-                resource.create(body=body, field_manager=MANAGER)
+                resource.create(body=body, field_manager=MANAGER, _request_timeout=REQUEST_S)
             else:
                 resource.server_side_apply(
-                    body=body, name=body["metadata"]["name"], field_manager=MANAGER, force_conflicts=True
+                    body=body,
+                    name=body["metadata"]["name"],
+                    field_manager=MANAGER,
+                    force_conflicts=True,
+                    _request_timeout=REQUEST_S,
                 )
         except (ConflictError, NotFoundError) as error:
             raise Stale(f"{body['kind']} {body['metadata']['name']}: {_summary(error)}") from error
@@ -124,11 +149,16 @@ class Kube:
         """Its bytes are nobody's any more: take the finalizer off, and delete it."""
         version = one.metadata.resource_version
         patch = {"metadata": {"resourceVersion": version, "finalizers": None}}
+        self._ask()
         try:
             self._ranges.patch(
-                name=one.metadata.name, body=patch, content_type="application/merge-patch+json", field_manager=MANAGER
+                name=one.metadata.name,
+                body=patch,
+                content_type="application/merge-patch+json",
+                field_manager=MANAGER,
+                _request_timeout=REQUEST_S,
             )
-            self._ranges.delete(name=one.metadata.name)
+            self._ranges.delete(name=one.metadata.name, _request_timeout=REQUEST_S)
         except NotFoundError:
             return  # it was being deleted, and the finalizer was all that held it
         except ConflictError as error:
@@ -176,9 +206,14 @@ class Kube:
             "metadata": {"name": there.metadata.name},
             "status": wanted,
         }
+        self._ask()
         try:
             resource.status.server_side_apply(
-                body=body, name=there.metadata.name, field_manager=MANAGER, force_conflicts=True
+                body=body,
+                name=there.metadata.name,
+                field_manager=MANAGER,
+                force_conflicts=True,
+                _request_timeout=REQUEST_S,
             )
         except NotFoundError:
             return False  # it went meanwhile
@@ -199,7 +234,8 @@ def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: GismoNamespac
     }
 
 
-def _cluster_node(one: dict[str, Any]) -> ClusterNode:
+def cluster_node(one: Mapping[str, Any]) -> ClusterNode:
+    """What of a Node matters here."""
     metadata, status = one["metadata"], one.get("status") or {}
     ready = [each["status"] for each in status.get("conditions") or [] if each["type"] == "Ready"]
     taints = {taint["key"] for taint in one.get("spec", {}).get("taints") or []}
