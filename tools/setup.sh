@@ -90,7 +90,7 @@ echo 'make setup: installing Python packages (some minutes when nothing is cache
 "${pip[@]}" install --quiet 'pip>=24'
 # Editable, so that the source tree is what is imported. Without CMake: `make build` puts the library beside
 # the sources, again and quickly after each change of the C core.
-"${pip[@]}" install --quiet --config-settings=wheel.cmake=false --editable '.[dev,bench,operator,ray]'
+"${pip[@]}" install --quiet --config-settings=wheel.cmake=false --editable '.[dev,bench,deviceplugin,operator,ray]'
 
 # What the wheel has CMake install beside the package.
 beside=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

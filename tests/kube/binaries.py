@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,27 +110,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _build(program: Program, path: Path, folder: Path) -> None:
     print(f"building {program.name} {program.version}", file=sys.stderr, flush=True)
-    go = _go(folder)
-    environment = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GOFLAGS": "-mod=mod",
-        "GOTOOLCHAIN": "local",
-        "GOPATH": str(folder / "go"),
-        "GOCACHE": str(folder / "go-build"),
-        "GOMODCACHE": str(folder / "go" / "pkg" / "mod"),
-    }
-
-    with tempfile.TemporaryDirectory(dir=folder) as text:
-        work = Path(text)
-
-        def run(*arguments: str) -> str:
-            done = subprocess.run([str(go), *arguments], cwd=work, env=environment, capture_output=True, text=True)
-            if done.returncode:
-                kind = NotToBeHad if arguments[0] == "mod" else BuildFailed
-                raise kind(f"{program.name}: go {' '.join(arguments[:2])}: {done.stderr[-3000:]}")
-            return done.stdout
-
+    with _go_in(folder, program.name) as (work, run):
         (work / "go.mod").write_text(f"module gismo.invalid/{program.name}\n\ngo {GO_VERSION.rpartition('.')[0]}\n")
         (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{program.package}"\n')
         if program.staging:
@@ -145,6 +125,40 @@ def _build(program: Program, path: Path, folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         made.chmod(0o755)
         made.rename(path)
+
+
+def module(path: str, version: str, folder: Path | None = None) -> Path:
+    """The files of a Go module, downloaded now if they are not there."""
+    folder = folder or cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / "lock"), _go_in(folder, path) as (_, run):
+        return Path(json.loads(run("mod", "download", "-json", f"{path}@{version}"))["Dir"])
+
+
+@contextmanager
+def _go_in(folder: Path, what: str) -> Iterator[tuple[Path, Callable[..., str]]]:
+    """A folder to work in, and a way to run Go there, with its caches below `folder`."""
+    go = _go(folder)
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=mod",
+        "GOTOOLCHAIN": "local",
+        "GOPATH": str(folder / "go"),
+        "GOCACHE": str(folder / "go-build"),
+        "GOMODCACHE": str(folder / "go" / "pkg" / "mod"),
+    }
+    with tempfile.TemporaryDirectory(dir=folder) as text:
+        work = Path(text)
+
+        def run(*arguments: str) -> str:
+            done = subprocess.run([str(go), *arguments], cwd=work, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                kind = NotToBeHad if arguments[0] == "mod" else BuildFailed
+                raise kind(f"{what}: go {' '.join(arguments[:2])}: {done.stderr[-3000:]}")
+            return done.stdout
+
+        yield work, run
 
 
 def _replaced(go_mod: str) -> list[str]:

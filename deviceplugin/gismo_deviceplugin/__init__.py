@@ -1,0 +1,1 @@
+"""The node agent of Gismo and its kubelet device plugin."""

@@ -1,0 +1,137 @@
+"""Keeps a set of plugins registered with the kubelet: at the start, when the set changes, and whenever the kubelet starts anew.
+
+A kubelet that starts empties its folder of sockets and makes kubelet.sock anew. Then every plugin gets a new socket and is
+registered again. The folder is looked at four times a second: what has to be seen is a file that was replaced, also where
+the folder itself was, which a watch of the folder would miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from gismo_deviceplugin.kubelet import wire
+from gismo_deviceplugin.kubelet.plugin import PREFIX, BeforeStart, Plugin, options
+from gismo_deviceplugin.kubelet.shares import Tenant
+
+logger = logging.getLogger("gismo.deviceplugin")
+
+FOLDER = Path("/var/lib/kubelet/device-plugins")
+_KUBELET = "kubelet.sock"
+_LOOK_S = 0.25
+_REGISTER_S = 5.0
+
+
+class Registrar:
+    """All resources of this node. Used from one event loop."""
+
+    def __init__(self, before_start: BeforeStart, folder: Path = FOLDER) -> None:
+        self._before_start = before_start
+        self._folder = folder
+        self._plugins: dict[str, Plugin] = {}  # by resource
+        self._registered: dict[str, tuple[int, int]] = {}  # resource → the kubelet.sock that knows it
+        self._wake = asyncio.Event()
+
+    async def set_tenants(self, tenants: Mapping[Tenant, bool]) -> None:
+        """What is to be offered from now on, and whether it is healthy. One that is gone is not served any more."""
+        wanted = {tenant.resource: (tenant, healthy) for tenant, healthy in tenants.items()}
+        for resource in [name for name in self._plugins if name not in wanted]:
+            await self._plugins.pop(resource).stop()
+            self._registered.pop(resource, None)
+        for resource, (tenant, healthy) in wanted.items():
+            plugin = self._plugins.setdefault(resource, Plugin(tenant, self._before_start))
+            await plugin.update(tenant, healthy=healthy)
+        self._wake.set()
+
+    def registered(self) -> frozenset[str]:
+        """The resources that the kubelet that runs now knows."""
+        now = self._kubelet()
+        return frozenset(name for name, known in self._registered.items() if known == now)
+
+    async def run(self) -> None:
+        """For ever; cancel it to end. Plugins are stopped then."""
+        sweep(self._folder)
+        try:
+            while True:
+                await self._look()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), _LOOK_S)
+                except asyncio.TimeoutError:
+                    pass
+                self._wake.clear()
+        finally:
+            await asyncio.gather(*(plugin.stop() for plugin in self._plugins.values()))
+
+    async def _look(self) -> None:
+        kubelet = self._kubelet()
+        if kubelet is None:
+            return
+        todo = [
+            plugin
+            for resource, plugin in list(self._plugins.items())
+            if self._registered.get(resource) != kubelet or plugin.socket is None or not plugin.socket.exists()
+        ]
+        if not todo:
+            return
+        channel = grpc.aio.insecure_channel(f"unix://{self._folder / _KUBELET}")
+        try:
+            done = await asyncio.gather(*(self._register(channel, plugin, kubelet) for plugin in todo))
+        finally:
+            await channel.close()
+        if any(done):
+            logger.info("registered %d of %d resources with the kubelet", sum(done), len(todo))
+
+    async def _register(self, channel: Any, plugin: Plugin, kubelet: tuple[int, int]) -> bool:
+        """Serve first: the kubelet calls back as soon as it is told."""
+        resource = plugin.tenant.resource
+        try:
+            await plugin.serve(self._folder)
+            socket_path = plugin.socket
+            if socket_path is None:
+                return False  # it was stopped meanwhile
+            request = wire.plugin.RegisterRequest(
+                version=wire.VERSION, endpoint=socket_path.name, resource_name=resource, options=options()
+            )
+            call = channel.unary_unary(
+                f"/{wire.plugin.package}.Registration/Register",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=wire.plugin.Empty.FromString,
+            )
+            await call(request, timeout=_REGISTER_S)
+        except (grpc.aio.AioRpcError, OSError, RuntimeError) as error:
+            detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+            logger.warning("%s is not registered, and is tried again: %s", resource, detail)
+            self._registered.pop(resource, None)
+            return False
+        self._registered[resource] = kubelet
+        return True
+
+    def _kubelet(self) -> tuple[int, int] | None:
+        """Which kubelet.sock there is: inode and time of its making."""
+        try:
+            found = (self._folder / _KUBELET).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_ctime_ns
+
+
+def sweep(folder: Path) -> int:
+    """Remove sockets of ours that nobody serves any more: an agent that was killed leaves them. How many."""
+    removed = 0
+    for path in folder.glob(f"{PREFIX}*.sock"):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(1.0)
+            try:
+                one.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+                removed += 1
+            except OSError:
+                continue
+    return removed

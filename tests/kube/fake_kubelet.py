@@ -1,0 +1,114 @@
+"""The kubelet's end of the device plugin API, in process: real gRPC on real sockets, without containers.
+
+It does as the kubelet does where that matters to a plugin: at its start it removes what lies in its folder and makes
+kubelet.sock; at a registration it calls the plugin back and follows its list; a new registration of a resource takes the
+place of the old one; a stream that ends makes the resource unhealthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from gismo_deviceplugin.kubelet import wire
+
+
+def _bytes(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+@dataclass
+class Endpoint:
+    """A plugin that registered."""
+
+    socket: Path
+    channel: Any
+    devices: dict[str, str] = field(default_factory=dict)  # id → health
+    lists: int = 0  # that it has sent
+    following: asyncio.Task[None] | None = None
+    ended: bool = False
+
+    async def call(self, method: str, request: Any, response: Any) -> Any:
+        call = self.channel.unary_unary(
+            f"/v1beta1.DevicePlugin/{method}", request_serializer=_bytes, response_deserializer=response.FromString
+        )
+        return await call(request, timeout=30)
+
+    async def allocate(self, *ids: str) -> Any:
+        """The answer for one container. grpc.aio.AioRpcError with the plugin's words."""
+        one = wire.plugin.ContainerAllocateRequest(devices_ids=ids)
+        request = wire.plugin.AllocateRequest(container_requests=[one])
+        answer = await self.call("Allocate", request, wire.plugin.AllocateResponse)
+        return answer.container_responses[0]
+
+    async def pre_start(self, *ids: str) -> None:
+        """As before each start of a container."""
+        request = wire.plugin.PreStartContainerRequest(devices_ids=ids)
+        await self.call("PreStartContainer", request, wire.plugin.PreStartContainerResponse)
+
+
+class Kubelet:
+    """Start and stop it as often as you like, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoints: dict[str, Endpoint] = {}
+        self.registrations = 0
+        self._server: Any = None
+
+    async def start(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.endpoints.clear()
+        self._server = grpc.aio.server()
+        register = grpc.unary_unary_rpc_method_handler(self._register, wire.plugin.RegisterRequest.FromString, _bytes)
+        handlers = grpc.method_handlers_generic_handler("v1beta1.Registration", {"Register": register})
+        self._server.add_generic_rpc_handlers((handlers,))
+        self._server.add_insecure_port(f"unix://{self.folder / 'kubelet.sock'}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        for endpoint in self.endpoints.values():
+            await self._let_go(endpoint)
+        await self._server.stop(0)
+
+    async def _let_go(self, endpoint: Endpoint) -> None:
+        if endpoint.following is not None:
+            endpoint.following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await endpoint.following
+        await endpoint.channel.close()
+
+    async def _register(self, request: Any, context: Any) -> Any:
+        self.registrations += 1
+        if request.version != "v1beta1" or "/" in request.endpoint or not request.options.pre_start_required:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a wrong registration: {request}")
+        socket = self.folder / request.endpoint
+        endpoint = Endpoint(socket, grpc.aio.insecure_channel(f"unix://{socket}"))
+        old = self.endpoints.get(request.resource_name)
+        self.endpoints[request.resource_name] = endpoint
+        endpoint.following = asyncio.create_task(self._follow(endpoint))
+        if old is not None:
+            await self._let_go(old)
+        return wire.plugin.Empty()
+
+    async def _follow(self, endpoint: Endpoint) -> None:
+        stream = endpoint.channel.unary_stream(
+            "/v1beta1.DevicePlugin/ListAndWatch",
+            request_serializer=_bytes,
+            response_deserializer=wire.plugin.ListAndWatchResponse.FromString,
+        )(wire.plugin.Empty())
+        try:
+            async for answer in stream:
+                endpoint.devices = {device.ID: device.health for device in answer.devices}
+                endpoint.lists += 1
+        except grpc.aio.AioRpcError:
+            pass
+        endpoint.ended = True
+        endpoint.devices = dict.fromkeys(endpoint.devices, wire.UNHEALTHY)

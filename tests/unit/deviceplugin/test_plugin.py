@@ -1,0 +1,245 @@
+"""The device plugin against the kubelet's end of its API, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_kubelet import Kubelet
+
+from gismo_deviceplugin.kubelet import registrar, shares, wire
+from gismo_deviceplugin.kubelet.registrar import Registrar
+from gismo_deviceplugin.kubelet.shares import Refused, Tenant
+
+_WAIT_S = 30.0
+
+
+def tenant(name: str = "team-a", shares_: int = 2, store: int = 1) -> Tenant:
+    uuid = f"0a1b2c3d-0000-4000-8000-{store:012d}"
+    return Tenant("rack1", name, uuid, shares_, f"/memory/{name}", False, f"/state/{uuid}", "/runtime")
+
+
+class Node:
+    """A kubelet and the plugins on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kubelet = Kubelet(folder)
+        self.refused: str | None = None
+        self.started: list[tuple[str, tuple[str, ...]]] = []
+        self.registrar = Registrar(self._before_start, folder)
+        self.running: asyncio.Task[None] | None = None
+
+    async def _before_start(self, one: Tenant, ids: Sequence[str]) -> None:
+        self.started.append((one.resource, tuple(ids)))
+        if self.refused:
+            raise Refused(self.refused)
+
+    async def offered(self, resource: str, health: str = wire.HEALTHY, count: int | None = None) -> Any:
+        """Wait until the kubelet sees it so; its endpoint."""
+
+        def seen() -> bool:
+            one = self.kubelet.endpoints.get(resource)
+            devices = list(one.devices.values()) if one is not None else []
+            return bool(devices) and set(devices) == {health} and count in (None, len(devices))
+
+        await eventually(seen)
+        return self.kubelet.endpoints[resource]
+
+
+async def eventually(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + _WAIT_S
+    while not what():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def on_a_node() -> AsyncIterator[Node]:
+    with tempfile.TemporaryDirectory(prefix="kubelet-") as folder:  # short: a socket's address ends at 107 bytes
+        node = Node(Path(folder))
+        await node.kubelet.start()
+        node.running = asyncio.create_task(node.registrar.run())
+        try:
+            yield node
+        finally:
+            node.running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await node.running
+            await node.kubelet.stop()
+        assert not list(Path(folder).glob("gismo-*")), "a socket was left behind"
+
+
+def played(story: Callable[[Node], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with on_a_node() as node:
+            await story(node)
+
+    coroutine: Coroutine[Any, Any, None] = play()
+    asyncio.run(coroutine)
+
+
+def test_a_share_from_registration_to_the_start_of_a_container() -> None:
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        endpoint = await node.offered(one.resource, count=2)
+        assert set(endpoint.devices) == set(shares.ids(one))
+        share = shares.ids(one)[1]
+        answer = await endpoint.allocate(share)
+        assert dict(answer.envs) == dict(shares.answer(one).envs)
+        assert {mount.container_path for mount in answer.mounts} == {
+            f"/dev/gismo/{one.store_uuid}",
+            f"/run/gismo/{one.store_uuid}",
+            "/opt/gismo",
+        }
+        await endpoint.pre_start(share)
+        assert node.started == [(one.resource, (share,))]
+        assert node.registrar.registered() == {one.resource}
+
+    played(story)
+
+
+def test_what_is_refused_says_what_to_do() -> None:
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        endpoint = await node.offered(one.resource)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"write `gismo\.io/rack1\.team-a: 1`"):
+            await endpoint.allocate(*shares.ids(one))
+        node.refused = "the pods of namespace team-b may not use rack1.team-a: add it to access.kubernetesNamespaces"
+        with pytest.raises(grpc.aio.AioRpcError, match=r"add it to access\.kubernetesNamespaces"):
+            await endpoint.pre_start(shares.ids(one)[0])
+        gone = tenant(store=7)
+        with pytest.raises(grpc.aio.AioRpcError, match="is of a store that is gone"):
+            await endpoint.pre_start(shares.ids(gone)[0])
+
+    played(story)
+
+
+def test_health_and_number_of_shares_are_told_when_they_change_and_only_then() -> None:
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        endpoint = await node.offered(one.resource, count=2)
+        await node.registrar.set_tenants({one: False})
+        await node.offered(one.resource, wire.UNHEALTHY)
+        with pytest.raises(grpc.aio.AioRpcError, match="is not ready on this node"):
+            await endpoint.allocate(shares.ids(one)[0])
+        await node.registrar.set_tenants({one: True})
+        await node.offered(one.resource)
+        await node.registrar.set_tenants({replace(one, shares=5): True})
+        await node.offered(one.resource, count=5)
+        told = endpoint.lists
+        await node.registrar.set_tenants({replace(one, shares=5, kubernetes_namespaces=frozenset({"x"})): True})
+        await asyncio.sleep(0.3)
+        assert endpoint.lists == told == 4
+        assert node.kubelet.registrations == 1
+
+    played(story)
+
+
+def test_a_namespace_that_is_gone_is_not_offered_any_more() -> None:
+    async def story(node: Node) -> None:
+        one, other = tenant("team-a"), tenant("team-b", store=2)
+        await node.registrar.set_tenants({one: True, other: True})
+        endpoint = await node.offered(one.resource)
+        await node.offered(other.resource)
+        await node.registrar.set_tenants({other: True})
+        await eventually(lambda: endpoint.ended)
+        assert not endpoint.socket.exists()
+        assert node.registrar.registered() == {other.resource}
+        await node.registrar.set_tenants({one: True, other: True})
+        await node.offered(one.resource)
+
+    played(story)
+
+
+def test_a_kubelet_that_starts_anew_is_registered_with_again() -> None:
+    async def story(node: Node) -> None:
+        several = [tenant(f"team-{number}", store=number) for number in range(8)]
+        await node.registrar.set_tenants(dict.fromkeys(several, True))
+        for one in several:
+            await node.offered(one.resource)
+        for _ in range(5):
+            sockets = {endpoint.socket for endpoint in node.kubelet.endpoints.values()}
+            await node.kubelet.stop()
+            await node.kubelet.start()
+            for one in several:
+                endpoint = await node.offered(one.resource)
+                assert endpoint.socket not in sockets, "a name that was used before"
+                await endpoint.allocate(shares.ids(one)[0])
+
+    played(story)
+
+
+def test_it_waits_for_a_kubelet_that_is_not_there_yet() -> None:
+    async def story(node: Node) -> None:
+        await node.kubelet.stop()
+        (node.kubelet.folder / "kubelet.sock").unlink(missing_ok=True)
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        await asyncio.sleep(0.6)
+        assert node.registrar.registered() == frozenset()
+        await node.kubelet.start()
+        await node.offered(one.resource)
+
+    played(story)
+
+
+AGENT = """\
+import asyncio, sys
+from pathlib import Path
+from gismo_deviceplugin.kubelet.registrar import Registrar
+from gismo_deviceplugin.kubelet.shares import Tenant
+
+async def main():
+    async def start(tenant, ids): pass
+    one = Registrar(start, Path(sys.argv[1]))
+    uuid = "0a1b2c3d-0000-4000-8000-000000000001"
+    await one.set_tenants({Tenant("rack1", "team-a", uuid, 2, "/memory/team-a", False, f"/state/{uuid}", "/runtime"): True})
+    await one.run()
+
+asyncio.run(main())
+"""
+
+
+def test_an_agent_that_is_killed_leaves_nothing_that_the_next_one_does_not_mend() -> None:
+    async def story(node: Node) -> None:
+        folder, one = node.kubelet.folder, tenant()
+        for _ in range(4):
+            agent = subprocess.Popen([sys.executable, "-c", AGENT, str(folder)])
+            try:
+                endpoint = await node.offered(one.resource)
+                await endpoint.allocate(shares.ids(one)[0])
+            finally:
+                os.kill(agent.pid, signal.SIGKILL)
+                agent.wait()
+            await eventually(lambda: node.kubelet.endpoints[one.resource].ended)
+            assert set(node.kubelet.endpoints[one.resource].devices.values()) == {wire.UNHEALTHY}
+        assert len(list(folder.glob("gismo-*.sock"))) == 1, "each swept what the one before had left"
+        assert registrar.sweep(folder) == 1
+
+    played(story)
+
+
+def test_a_socket_that_is_served_is_not_swept() -> None:
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        endpoint = await node.offered(one.resource)
+        assert registrar.sweep(node.kubelet.folder) == 0
+        assert endpoint.socket.exists()
+
+    played(story)
