@@ -1,0 +1,288 @@
+"""The pool label: identity, layout, and a line for each node, at both ends of a pool's memory. docs/pool-label.md.
+
+The layout stands four times: two slots at each end, of which a writing overwrites the older one, the tail's first. So at
+any moment a whole one is there, whatever dies or is torn; and the newest whole one is the one that holds. There is one
+writer node; other nodes write their own line only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from gismo_deviceplugin.pool import records
+from gismo_deviceplugin.pool.records import Memory, Record
+
+END_BYTES = 2 << 20
+MAX_HOSTS = 64
+_KIB = 1 << 10
+_IDENTITY_ROOM = 4 * _KIB
+_LINES, _LINE_ROOM = 64 * _KIB, 2 * _KIB  # two records for each host
+_SLOTS, _SLOT_ROOM = (512 * _KIB, 1024 * _KIB), 512 * _KIB
+_IDENTITY, _LAYOUT, _LINE = b"GISMOID1", b"GISMOLO1", b"GISMONL1"
+
+
+class LabelError(RuntimeError):
+    """The label is not what it must be; the message says what was found."""
+
+
+class NotASuccessor(LabelError):
+    """A layout that must not follow the one that holds: nothing was written."""
+
+
+class State(str, Enum):
+    """Of a range. Zeroing: its bytes are being overwritten, and are nobody's."""
+
+    ACTIVE = "Active"
+    RETAINED = "Retained"
+    RELEASING = "Releasing"
+    ZEROING = "Zeroing"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of the memory."""
+
+    pool_uid: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRange:
+    """A range as the label has it."""
+
+    namespace: str
+    offset_bytes: int
+    size_bytes: int
+    store_uuid: str
+    state: State = State.ACTIVE
+
+    @property
+    def end_bytes(self) -> int:
+        """The first byte behind it."""
+        return self.offset_bytes + self.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Who has a host id."""
+
+    host_id: int
+    node: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What lies where, as of one layoutVersion."""
+
+    version: int
+    pool: str
+    ranges: tuple[LabelRange, ...] = ()
+    hosts: tuple[Host, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """What a node says of itself in the memory."""
+
+    host_id: int
+    node: str
+    boot_id: str
+    nonce: str
+    layout_version: int
+
+
+class Label:
+    """The label of one pool's memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        if memory.size_bytes < 2 * END_BYTES:
+            raise LabelError(
+                f"the memory has {memory.size_bytes} bytes, and the pool label alone takes {2 * END_BYTES}"
+            )
+        self._memory = memory
+        self._ends = (0, memory.size_bytes - END_BYTES)  # head, tail
+
+    # ---- identity --------------------------------------------------------------------------------
+
+    def identity(self) -> Identity | None:
+        """None: no pool was ever formatted here. LabelError where the ends are not those of one memory."""
+        found = [self._record(end, _IDENTITY_ROOM, _IDENTITY) for end in self._ends]
+        if found == [None, None]:
+            return None
+        head, tail = (_identity(one) for one in found)
+        if head is None or tail is None:
+            if self.layout() is None and not all(found):
+                return None  # formatting was cut off between the two: it is begun again
+            raise LabelError(
+                f"the {'head' if head is None else 'tail'} of the pool label is gone, the other end is there"
+            )
+        if head != tail:
+            raise LabelError(f"head and tail are not of one memory: pool {head.pool_uid} and {tail.pool_uid}")
+        if head.size_bytes != self._memory.size_bytes:
+            raise LabelError(
+                f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
+            )
+        return head
+
+    def format(self, pool_uid: str) -> Identity:
+        """Once for a memory, by the writer node. LabelError where there is a pool already."""
+        if self.identity() is not None:
+            raise LabelError("there is a pool already in this memory: it is never formatted over")
+        text = {"poolUID": pool_uid, "sizeBytes": self._memory.size_bytes}
+        for end in reversed(self._ends):
+            records.write(self._memory, end, _IDENTITY_ROOM, _IDENTITY, 1, text)
+        return Identity(pool_uid, self._memory.size_bytes)
+
+    # ---- layout ----------------------------------------------------------------------------------
+
+    def layout(self) -> Layout | None:
+        """The one that holds: the newest that is whole."""
+        newest = max(self._layouts(), key=lambda one: one[0].sequence, default=None)
+        return None if newest is None else _layout(newest[0].text)
+
+    def write_layout(self, new: Layout) -> None:
+        """By the writer node. NotASuccessor, and nothing is written, where it must not follow the one that holds."""
+        found = self._layouts()
+        newest = max((record.sequence for record, _, _ in found), default=0)
+        held = self.layout()
+        check_successor(held, new, self._memory.size_bytes)
+        text = _text(new)
+        # Where it is there already, the writing before may have been cut off after the tail: then the head gets it now.
+        sequence = newest if held == new else newest + 1
+        done = {end for record, end, _ in found if record.sequence == sequence}
+        for end in reversed(self._ends):
+            if end not in done:
+                place = end + self._older_slot(end, newest)
+                records.write(self._memory, place, _SLOT_ROOM, _LAYOUT, sequence, text)
+
+    def _older_slot(self, end: int, newest: int) -> int:
+        """The slot of an end that may be overwritten: not the one that holds the newest of all, where this end has it."""
+        sequences = {slot: self._record(end + slot, _SLOT_ROOM, _LAYOUT) for slot in _SLOTS}
+        held = [slot for slot, record in sequences.items() if record is not None and record.sequence == newest]
+        if held:
+            return next(slot for slot in _SLOTS if slot not in held)
+        return min(_SLOTS, key=lambda slot: one.sequence if (one := sequences[slot]) is not None else 0)
+
+    def _layouts(self) -> list[tuple[Record, int, int]]:
+        """All that are whole: record, end, slot."""
+        return [
+            (record, end, slot)
+            for end in self._ends
+            for slot in _SLOTS
+            if (record := self._record(end + slot, _SLOT_ROOM, _LAYOUT)) is not None
+        ]
+
+    # ---- node lines ------------------------------------------------------------------------------
+
+    def line(self, host_id: int) -> NodeLine | None:
+        """What the node with that id said last, as far as it is seen here."""
+        newest = max(self._lines(host_id), key=lambda one: one[0].sequence, default=None)
+        if newest is None:
+            return None
+        text = newest[0].text
+        return NodeLine(text["hostId"], text["node"], text["bootId"], text["nonce"], text["layoutVersion"])
+
+    def write_line(self, line: NodeLine) -> None:
+        """By the node that has this host id, and nobody else."""
+        if not 0 <= line.host_id < MAX_HOSTS:
+            raise ValueError(f"{line.host_id} is not a host id")
+        found = self._lines(line.host_id)
+        newest = max((record.sequence for record, _ in found), default=0)
+        taken = {place for record, place in found if record.sequence == newest}
+        place = next(place for place in self._places(line.host_id) if place not in taken)
+        text = {
+            "hostId": line.host_id,
+            "node": line.node,
+            "bootId": line.boot_id,
+            "nonce": line.nonce,
+            "layoutVersion": line.layout_version,
+        }
+        records.write(self._memory, place, _LINE_ROOM, _LINE, newest + 1, text)
+
+    def _lines(self, host_id: int) -> list[tuple[Record, int]]:
+        return [
+            (record, place)
+            for place in self._places(host_id)
+            if (record := self._record(place, _LINE_ROOM, _LINE)) is not None
+        ]
+
+    def _places(self, host_id: int) -> tuple[int, int]:
+        first = _LINES + host_id * 2 * _LINE_ROOM
+        return first, first + _LINE_ROOM
+
+    def _record(self, offset: int, room: int, magic: bytes) -> Record | None:
+        return records.read(self._memory, offset, room, magic)
+
+
+def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
+    """May this layout follow that one? NotASuccessor, if not; the message says which rule it breaks."""
+    _check_apart(new.ranges, size_bytes)
+    if held is None:
+        return
+    if new.version < held.version:
+        raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
+    if new.pool != held.pool:
+        raise NotASuccessor(f"the memory is of pool {held.pool}, not {new.pool}")
+    if new.version == held.version and new != held:
+        raise NotASuccessor(f"there is another layout {held.version} in the pool label")
+    still = {one.store_uuid: one for one in new.ranges}
+    for old in held.ranges:
+        now = still.get(old.store_uuid)
+        if now is not None:
+            if (now.namespace, now.offset_bytes, now.size_bytes) != (old.namespace, old.offset_bytes, old.size_bytes):
+                raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
+            if old.state is State.ZEROING and now.state is not State.ZEROING:
+                raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
+        elif old.state is not State.ZEROING:
+            raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
+
+
+def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:
+    end, name = END_BYTES, "the head of the pool label"
+    for one in sorted(ranges, key=lambda each: each.offset_bytes):
+        if one.size_bytes <= 0 or one.offset_bytes < end:
+            raise NotASuccessor(f"the range of {one.namespace} overlaps {name}")
+        end, name = one.end_bytes, f"the range of {one.namespace}"
+    if end > size_bytes - END_BYTES:
+        raise NotASuccessor(f"{name} reaches into the tail of the pool label")
+
+
+def _identity(record: Record | None) -> Identity | None:
+    return None if record is None else Identity(record.text["poolUID"], record.text["sizeBytes"])
+
+
+def _text(layout: Layout) -> dict[str, Any]:
+    return {
+        "layoutVersion": layout.version,
+        "pool": layout.pool,
+        "ranges": [{_CAMEL[key]: value for key, value in asdict(one).items()} for one in layout.ranges],
+        "hosts": [{_CAMEL[key]: value for key, value in asdict(one).items()} for one in layout.hosts],
+    }
+
+
+def _layout(text: Mapping[str, Any]) -> Layout:
+    return Layout(
+        text["layoutVersion"],
+        text["pool"],
+        tuple(
+            LabelRange(one["namespace"], one["offsetBytes"], one["sizeBytes"], one["storeUUID"], State(one["state"]))
+            for one in text["ranges"]
+        ),
+        tuple(Host(one["hostId"], one["node"], one["incarnation"]) for one in text["hosts"]),
+    )
+
+
+_CAMEL = {
+    "namespace": "namespace",
+    "offset_bytes": "offsetBytes",
+    "size_bytes": "sizeBytes",
+    "store_uuid": "storeUUID",
+    "state": "state",
+    "host_id": "hostId",
+    "node": "node",
+    "incarnation": "incarnation",
+}
