@@ -1,0 +1,197 @@
+"""A pool's memory as a directory on tmpfs or hugetlbfs that all nodes share: a file for the label, one for each store.
+
+`label` holds the two ends of the pool label, one behind the other. Each Gismo namespace has a file named by the UUID of
+its store, and a container gets that file alone. The capacity is what can be handed out; the label comes on top. Only the
+writer node makes and removes files; a file gets its name when it is formatted whole, so who dies meanwhile leaves nothing
+that could be taken for a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gismo_core
+from gismo_deviceplugin.pool.label import END_BYTES, LabelRange
+
+_LABEL = "label"
+_NEW = ".new"
+_MEMORY = ("tmpfs", "hugetlbfs")
+_MOUNTS = Path("/proc/self/mountinfo")
+_MEMINFO = Path("/proc/meminfo")
+
+
+class Unfit(RuntimeError):
+    """This directory cannot be a pool, or this range cannot be made in it: in words that say what to do."""
+
+
+class NotThere(RuntimeError):
+    """The store of a range is not there (yet): the writer node has to format it."""
+
+
+class LabelFile:
+    """The label's file as the ends of one memory (records.Memory)."""
+
+    def __init__(self, path: Path, capacity_bytes: int) -> None:
+        self.size_bytes = capacity_bytes + 2 * END_BYTES
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            there = os.fstat(fd).st_size
+            if there not in (0, 2 * END_BYTES):
+                raise Unfit(
+                    f"{path} has {there} bytes, and a pool label {2 * END_BYTES}: is this another program's file?"
+                )
+            os.ftruncate(fd, 2 * END_BYTES)
+            self._map = mmap.mmap(fd, 2 * END_BYTES)
+        finally:
+            os.close(fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Of one of the ends."""
+        at = self._at(offset, length)
+        return self._map[at : at + length]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """The same memory for all nodes, one kernel: seen by them at once."""
+        at = self._at(offset, len(data))
+        self._map[at : at + len(data)] = data
+
+    def close(self) -> None:
+        """No access after it."""
+        self._map.close()
+
+    def _at(self, offset: int, length: int) -> int:
+        tail = self.size_bytes - END_BYTES
+        at = offset if offset < END_BYTES else offset - tail + END_BYTES
+        if not (0 <= offset < END_BYTES or tail <= offset) or at + length > 2 * END_BYTES:
+            raise ValueError(f"{offset} is not in the pool label")
+        return at
+
+
+class EmulatedPool:
+    """One such directory on this node."""
+
+    def __init__(self, directory: Path, capacity_bytes: int) -> None:
+        self._directory = directory
+        self._capacity_bytes = capacity_bytes
+
+    def check(self) -> None:
+        """Can this be a pool? Unfit, if not."""
+        directory = self._directory
+        if not directory.is_absolute():
+            raise Unfit(f"{directory} is not an absolute path")
+        if directory.is_symlink() or not directory.is_dir():
+            raise Unfit(
+                f"{directory} is not a directory on this node: mount one tmpfs there that all nodes of the pool share (on one "
+                f"machine: `mount -t tmpfs -o size=8G tmpfs {directory}`, and give it to each node)"
+            )
+        kind = _file_system(directory)
+        if kind not in _MEMORY:
+            raise Unfit(
+                f"{directory} is on {kind}, not on tmpfs or hugetlbfs: emulated memory must be memory, "
+                "and nodes that share a disk do not share that"
+            )
+        # Of Gismo alone: a container is given a file of it, never the directory.
+        if directory.stat().st_uid == os.geteuid():
+            directory.chmod(0o700)
+
+    def open_label(self) -> LabelFile:
+        """The label's memory; empty where there was none."""
+        return LabelFile(self._directory / _LABEL, self._capacity_bytes)
+
+    def path(self, store_uuid: str) -> Path:
+        """Of the file of a store."""
+        return self._directory / str(uuid.UUID(store_uuid))
+
+    def verify(self, one: LabelRange, coherence: str) -> None:
+        """Is the store of this range there, whole and no other? NotThere, or Unfit where what is there is something else."""
+        path = self.path(one.store_uuid)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise NotThere(f"the store of {one.namespace} is not formatted yet") from None
+        if size != one.size_bytes:
+            raise Unfit(f"{path} has {size} bytes, and the range of {one.namespace} {one.size_bytes}")
+        try:
+            info = gismo_core.probe(path)
+        except gismo_core.GismoError as error:
+            raise NotThere(f"there is no store in the range of {one.namespace}: {error}") from error
+        if info.store_uuid != uuid.UUID(one.store_uuid):
+            raise Unfit(f"{path} holds store {info.store_uuid}: was a file copied over it?")
+        if info.coherence != coherence:
+            raise Unfit(f"the store of {one.namespace} was formatted for {info.coherence} coherence, not {coherence}")
+
+    def format(self, one: LabelRange, coherence: str, progress: Callable[[int, int], object] | None = None) -> None:
+        """By the writer node: make the store of this range where it is not there. Unfit where there is no memory for it."""
+        with contextlib.suppress(NotThere):
+            self.verify(one, coherence)
+            return
+        available = _available_bytes()
+        if _file_system(self._directory) == "tmpfs" and one.size_bytes > available // 2:
+            raise Unfit(
+                f"{one.namespace} takes {one.size_bytes >> 20} MiB of this node's memory, of which {available >> 20} MiB are "
+                "available, and emulated memory may take half of it: make it smaller, or give the nodes more"
+            )
+        path = self.path(one.store_uuid)
+        making = path.with_name(path.name + _NEW)
+        making.unlink(missing_ok=True)  # of a writer that died
+        try:
+            gismo_core.format(
+                making,
+                size=one.size_bytes,
+                max_hosts=64,
+                coherence=coherence,
+                mode=0o666,  # reached through the container's own mount only: the directory is 0700
+                populate=True,
+                progress=progress,
+                store_uuid=uuid.UUID(one.store_uuid),
+            )
+            making.rename(path)
+        except BaseException as error:
+            making.unlink(missing_ok=True)
+            if isinstance(error, gismo_core.GismoError):
+                raise Unfit(f"the store of {one.namespace} cannot be formatted: {error}") from error
+            raise
+
+    def remove(self, store_uuid: str) -> bool:
+        """By the writer node: give the memory back, which is zeroed by that. Whether it was there."""
+        path = self.path(store_uuid)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def stores(self) -> frozenset[str]:
+        """UUIDs of all stores that lie here, also of those that no layout knows any more."""
+        return frozenset(name for name in self._names() if not name.endswith(_NEW))
+
+    def _names(self) -> Iterator[str]:
+        for entry in os.scandir(self._directory):
+            with contextlib.suppress(ValueError):
+                uuid.UUID(entry.name.removesuffix(_NEW))
+                yield entry.name
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that a path lies on, such as "tmpfs"."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in _MOUNTS.read_text().splitlines():
+        before, _, after = line.partition(
+            " - "
+        )  # proc(5): the third field is the device, the first behind the dash the kind
+        if before.split()[2] == wanted:
+            return after.split()[0]
+    return "unknown"
+
+
+def _available_bytes() -> int:
+    for line in _MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    raise OSError(f"{_MEMINFO} has no MemAvailable")
