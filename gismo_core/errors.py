@@ -102,6 +102,10 @@ class HostIdInUse(GismoError):
     """Another living host has this host id."""
 
 
+class NodeNotReady(GismoError):
+    """This node was not prepared for the store, by the agent that has to ($GISMO_NODE_MARKER)."""
+
+
 class MediaError(GismoError):
     """The medium failed underneath: truncated, unbound, poisoned, or out of space. `errno` is 0 if unknown."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gismo_core import _native, errors
+from gismo_core import _native, errors, node_marker
 from gismo_core._buffers import Pinned, hold
 from gismo_core._lifetime import NativeStore, pin_exporters
 from gismo_core.handles import Handle, first_48, unchecked
@@ -68,16 +68,24 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
         /dev/shm/gismo-UID. Another one makes another host.
     read_only: join nothing and write nothing; only info, objects, hosts, stats and fsck work.
 
-    Errors: NotAStore, Incompatible, CorruptStore, HostIdInUse, StorePermissionError, SystemCallError, MediaError.
+    With $GISMO_NODE_MARKER (in pods that got the store from a device plugin) host_id is the one that stands there.
+
+    Errors: NotAStore, Incompatible, CorruptStore, HostIdInUse, NodeNotReady, StorePermissionError, SystemCallError,
+    MediaError.
     """
     library = _native.load()
+    where = _encode_path(path)
+    if host_id is None and state_dir is None and not read_only:
+        marker = node_marker.given(os.fsdecode(where))
+        if marker is not None:
+            node_marker.check(marker, _probe(library, where).store_uuid)
+            host_id = marker.host_id
     options = _native.OpenOptions(
         state_dir=os.fsencode(state_dir) if state_dir is not None else None,
         host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
         read_only=read_only,
     )
     pointer = ctypes.c_void_p()
-    where = _encode_path(path)
     status = library.slow.open(where, options, pointer)
     if status:
         raise library.error(status)

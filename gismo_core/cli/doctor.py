@@ -20,7 +20,7 @@ from gismo_core.errors import GismoError, InvalidArgument
 from gismo_core.store import probe
 
 _CPU_BITS = ("clwb", "clflushopt", "avx512f", "vpclmulqdq", "sse4.2", "movdir64b")
-_VARIABLES = ("GISMO_STORE", "GISMO_STATE_DIR", "GISMO_HOST_ID", "GISMO_DISABLE", "GISMO_RAY_DATA")
+_VARIABLES = ("GISMO_STORE", "GISMO_STATE_DIR", "GISMO_HOST_ID", "GISMO_NODE_MARKER", "GISMO_DISABLE", "GISMO_RAY_DATA")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.NameTaken, REFUSED),
     (errors.StoreBusy, REFUSED),
     (errors.HostIdInUse, REFUSED),
+    (errors.NodeNotReady, REFUSED),
     (errors.Fenced, REFUSED),
 )
 

@@ -16,6 +16,7 @@ GROUP = "gismo.io"
 DEVICE_FOLDER = "/dev/gismo"  # in the container
 STATE_FOLDER = "/run/gismo"  # in the container
 RUNTIME_FOLDER = "/opt/gismo"  # in the container
+MARKER = "node.json"  # in the state directory
 
 
 class Injection(str, Enum):
@@ -96,7 +97,11 @@ def answer(tenant: Tenant) -> Answer:
     """What a container with a share gets."""
     store = f"{DEVICE_FOLDER}/{tenant.store_uuid}"
     state = f"{STATE_FOLDER}/{tenant.store_uuid}"
-    envs = {"GISMO_STORE": f"{'dax' if tenant.is_device else 'file'}:{store}", "GISMO_STATE_DIR": state}
+    envs = {
+        "GISMO_STORE": f"{'dax' if tenant.is_device else 'file'}:{store}",
+        "GISMO_STATE_DIR": state,
+        "GISMO_NODE_MARKER": f"{state}/{MARKER}",
+    }
     mounts = [Mount(tenant.state, state)]
     memory = Mount(tenant.memory, store)
     if not tenant.is_device:

@@ -31,6 +31,7 @@ def test_a_file_is_mounted_and_a_device_is_given() -> None:
     assert answer.envs == {
         "GISMO_STORE": f"file:/dev/gismo/{STORE}",
         "GISMO_STATE_DIR": f"/run/gismo/{STORE}",
+        "GISMO_NODE_MARKER": f"/run/gismo/{STORE}/node.json",
         "PYTHONUSERBASE": "/opt/gismo",
     }
     assert set(answer.mounts) == {

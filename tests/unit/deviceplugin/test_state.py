@@ -1,0 +1,71 @@
+"""State directories as the agent prepares them, opened as a container does."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gismo_core
+from gismo_core import node_marker
+from gismo_deviceplugin.kubelet import shares
+from gismo_deviceplugin.pool import state
+from gismo_deviceplugin.pool.state import StateDirectories
+
+STORE = "0a1b2c3d-0000-4000-8000-000000000001"
+
+
+def test_prepared_once_and_the_same_again(tmp_path: Path) -> None:
+    directories = StateDirectories(tmp_path / "stores")
+    assert directories.stores() == frozenset()
+    folder = directories.prepare(STORE, 3)
+    (folder / "of-a-process").write_text("kept")
+    assert directories.prepare(STORE, 3) == folder
+    assert (folder / "of-a-process").read_text() == "kept"
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    marker = node_marker.read(folder / state.MARKER)
+    assert (marker.host_id, marker.store_uuid) == (3, uuid.UUID(STORE))
+    assert directories.stores() == {STORE}
+    with pytest.raises(ValueError, match="is of host id 3 in this boot"):
+        directories.prepare(STORE, 4)
+    directories.remove(STORE)
+    directories.remove(STORE)
+    assert directories.stores() == frozenset()
+
+
+def test_what_an_earlier_boot_left_is_void(tmp_path: Path) -> None:
+    directories = StateDirectories(tmp_path)
+    folder = directories.prepare(STORE, 3)
+    (folder / "of-a-process").write_text("void")
+    marker = node_marker.read(folder / state.MARKER)
+    (folder / state.MARKER).write_text(replace(marker, boot_id=str(uuid.UUID(int=9))).text())
+    directories.prepare(STORE, 4)
+    assert [one.name for one in folder.iterdir()] == [state.MARKER]
+    assert node_marker.read(folder / state.MARKER).host_id == 4
+
+
+def test_an_empty_directory_of_the_container_runtime_is_prepared_not_believed(tmp_path: Path) -> None:
+    directories = StateDirectories(tmp_path)
+    directories.path(STORE).mkdir(mode=0o755)
+    assert directories.marker(STORE) is None
+    directories.prepare(STORE, 0)
+    assert directories.path(STORE).stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_container_opens_the_store_as_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the environment of the answer to Allocate, its paths put where they are mounted from."""
+    memory = tmp_path / "memory"
+    gismo_core.format(memory, size=32 << 20, store_uuid=uuid.UUID(STORE))
+    folder = StateDirectories(tmp_path / "stores").prepare(STORE, 7)
+    tenant = shares.Tenant("rack1", "team-a", STORE, 1, str(memory), False, str(folder), "/runtime")
+    answer = shares.answer(tenant)
+    for name, value in answer.envs.items():
+        for mount in answer.mounts:
+            value = value.replace(mount.container_path, mount.host_path)
+        monkeypatch.setenv(name, value)
+    with gismo_core.open() as store:
+        assert store.host_id == 7
+    assert (tmp_path / "stores" / STORE / uuid.UUID(STORE).hex / "state").exists()
+    assert shares.MARKER == state.MARKER
