@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gismo_operator.api.v1alpha1 import GismoNamespace, GismoNode, GismoPool, NodeSpec, RangeSpec
+from gismo_operator.api.v1alpha1 import GismoNamespace, GismoNode, GismoPool, NodeSpec, RangeSpec, Source
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 
 POOL = "rack1"
+SOURCE = Source.model_validate({"emulated": {"capacity": "1Gi"}})
 
 
 def pool(

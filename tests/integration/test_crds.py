@@ -175,7 +175,13 @@ def test_a_range_never_moves_and_a_node_keeps_its_host_id(client: Any) -> None:
         "apiVersion": "gismo.io/v1alpha1",
         "kind": "GismoNode",
         "metadata": {"name": "rack1.a"},
-        "spec": {"pool": "rack1", "node": "a", "hostId": 0, "layoutVersion": 1},
+        "spec": {
+            "pool": "rack1",
+            "node": "a",
+            "hostId": 0,
+            "layoutVersion": 1,
+            "source": {"emulated": {"capacity": "1Gi"}},
+        },
     }
     made = nodes.create(body=body)
     body["metadata"]["resourceVersion"] = made.metadata.resourceVersion

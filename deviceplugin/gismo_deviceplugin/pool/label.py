@@ -227,9 +227,11 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
         raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
     if new.pool != held.pool:
         raise NotASuccessor(f"the memory is of pool {held.pool}, not {new.pool}")
-    if new.version == held.version and new != held:
-        raise NotASuccessor(f"there is another layout {held.version} in the pool label")
     still = {one.store_uuid: one for one in new.ranges}
+    if new.version == held.version and still.keys() - {one.store_uuid for one in held.ranges}:
+        raise NotASuccessor(
+            f"there is another layout {held.version} in the pool label, without a range that this one has"
+        )
     for old in held.ranges:
         now = still.get(old.store_uuid)
         if now is not None:

@@ -343,6 +343,9 @@ class NodeSpec(Model):
 
     pool: str = Field(max_length=61, description="The pool.")
     node: str = Field(max_length=253, description="Name of the Node.")
+    source: Source = Field(
+        description="The pool's memory, as in the pool; its agent needs it also when the pool is gone."
+    )
     host_id: int = Field(ge=0, lt=MAX_HOSTS, description="Its lane in every store of the pool.")
     incarnation: int = Field(1, ge=1, description="Grows when the host id is given to another node.")
     writer: bool = Field(False, description="Does it format the stores and write the pool label?")
@@ -372,6 +375,11 @@ class NodeStatus(Model):
 
     layout_version: int | None = Field(None, ge=0, description="The layout that was carved and proven.")
     boot_id: str | None = Field(None, max_length=36, description="Of the node's kernel.")
+    nonce: str | None = Field(
+        None,
+        max_length=36,
+        description="What the agent wrote into its line of the pool label; others look for it there.",
+    )
     capacity_bytes: int | None = Field(None, ge=0, description="What the memory has for Gismo namespaces.")
     ready: int | None = Field(None, ge=0, description="Gismo namespaces that are ready here.")
     failing: int | None = Field(None, ge=0, description="Gismo namespaces that are not.")

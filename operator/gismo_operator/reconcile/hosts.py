@@ -38,20 +38,21 @@ def decide(observed: Observed) -> Hosts:
     cluster = {node.name: node for node in observed.cluster}
     confirmed = _confirmed_dead(observed)
     used = {node.spec.host_id for node in observed.nodes}
+    source = observed.wanted.spec.source if observed.wanted is not None else None
     specs: dict[str, NodeSpec] = {}
     for name, node in there.items():
         standing = _standing(node.spec, cluster.get(name), node.status.boot_id, confirmed)
         specs[name] = node.spec.model_copy(update={"standing": standing})
     without_id = []
     for one in sorted(selected(observed), key=lambda node: node.name):
-        if one.name in specs:
+        if one.name in specs or source is None:
             continue
         free = next((number for number in range(MAX_HOSTS) if number not in used), None)
         if free is None:
             without_id.append(one.name)
             continue
         used.add(free)
-        specs[one.name] = NodeSpec(pool=observed.pool, node=one.name, host_id=free, layout_version=0)
+        specs[one.name] = NodeSpec(pool=observed.pool, node=one.name, source=source, host_id=free, layout_version=0)
     writer = _writer(specs, wanted=[node.name for node in selected(observed)])
     return Hosts(
         {name: spec.model_copy(update={"writer": name == writer}) for name, spec in specs.items()}, tuple(without_id)

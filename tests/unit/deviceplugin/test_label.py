@@ -184,7 +184,7 @@ A = layout(5, "team-a", "team-b")
     [
         (replace(A, version=4), "older than the one in the pool label"),
         (replace(A, pool="rack2"), "the memory is of pool rack1"),
-        (replace(A, hosts=()), "another layout 5"),
+        (replace(A, ranges=(*A.ranges, LabelRange("team-c", 20 * MIB, MIB, store(9)))), "another layout 5"),
         (layout(6, "team-a"), "team-b would go without having been zeroed"),
         (replace(layout(6, "team-a", "team-c"), ranges=(A.ranges[0], replace(A.ranges[1], namespace="team-c"))), "team-b would move or be another's"),
         (replace(A, version=6, ranges=(A.ranges[0], replace(A.ranges[1], offset_bytes=40 * MIB))), "team-b would move"),

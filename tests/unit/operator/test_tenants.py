@@ -12,8 +12,8 @@ from gismo_operator.api.v1alpha1 import NodeSpec, RangeSpec, RangeState
 from gismo_operator.reconcile import ranges, tenants
 
 MIB = 1024**2
-WRITER = NodeSpec(pool=make.POOL, node="a", host_id=0, writer=True, layout_version=1)
-OTHER = NodeSpec(pool=make.POOL, node="b", host_id=1, layout_version=1)
+WRITER = NodeSpec(pool=make.POOL, node="a", source=make.SOURCE, host_id=0, writer=True, layout_version=1)
+OTHER = NodeSpec(pool=make.POOL, node="b", source=make.SOURCE, host_id=1, layout_version=1)
 
 
 def decide(
