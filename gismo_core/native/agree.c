@@ -65,6 +65,19 @@ static void write_line(struct gismo_store *s, uint32_t reg, struct half *own, in
     *which = into;
 }
 
+/* Rounds grow by one at a time, so this one is reached by damage only; above it a ballot would wrap and be no more than 0. */
+#define LAST_ROUND (UINT64_MAX >> 6)
+
+bool agree_is_stuck(struct gismo_store *s, uint32_t reg, uint32_t *host) {
+    prim_refresh(s->software, line_of(s, reg, 0), (size_t)s->sb.max_lanes * FMT_LINE);
+    for (*host = 0; *host < s->sb.max_lanes; ++*host) {
+        int ignored;
+        if (read_line(s, reg, *host, &ignored).mbal >> 6 == LAST_ROUND)
+            return true;
+    }
+    return false;
+}
+
 int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void *ctx, uint64_t *agreed) {
     uint64_t round = 0;
     for (int attempt = 0; attempt < 1000; attempt++) {
@@ -78,6 +91,9 @@ int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void 
             if (other.mbal > most)
                 most = other.mbal;
         }
+        if (most >> 6 == LAST_ROUND)
+            return fail(GISMO_ECORRUPT,
+                        "register %u holds a ballot that no host writes: it cannot be agreed on any more", reg);
         if (most >> 6 >= round)
             round = (most >> 6) + 1;
         uint64_t ballot = round << 6 | s->lane;

@@ -268,10 +268,24 @@ static void check_lanes(struct check *c) {
     }
 }
 
+static void check_registers(struct check *c) {
+    struct gismo_store *s = c->s;
+    static const char *const kinds[] = {[AGREE_ARENA] = "arena", [AGREE_GROUP] = "group", [AGREE_LANE] = "lane"};
+    uint32_t counts[] = {[AGREE_ARENA] = s->sb.arenas, [AGREE_GROUP] = s->sb.groups, [AGREE_LANE] = s->sb.max_lanes};
+    for (int kind = AGREE_ARENA; kind <= AGREE_LANE; kind++)
+        for (uint32_t index = 0, host; index < counts[kind]; index++)
+            if (agree_is_stuck(s, agree_register_of(s, (enum agree_unit)kind, index), &host))
+                say(c, GISMO_FSCK_ERROR, "register", UINT64_MAX,
+                    "the register of %s %u holds a ballot of host %u that no host writes: whom it belongs to cannot be "
+                    "changed any more",
+                    kinds[kind], index, host);
+}
+
 static int run(struct check *c) {
     struct gismo_store *s = c->s;
     check_copy(c);
     check_lanes(c);
+    check_registers(c);
     check_chunks(c);
     if (!s->read_only) {
         check_pages(c);

@@ -154,6 +154,8 @@ uint32_t agree_register_of(const struct gismo_store *s, enum agree_unit kind, ui
 /* decide(old, ctx, &new): 1 = propose new (may equal old), 0 = refuse. Result: GISMO_OK and *agreed, GISMO_EBUSY if refused. */
 typedef int (*agree_decide)(uint64_t old_value, void *ctx, uint64_t *new_value);
 int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void *ctx, uint64_t *agreed);
+bool agree_is_stuck(struct gismo_store *s, uint32_t reg,
+                    uint32_t *host); /* by damage: no ballot can pass that host's */
 uint64_t agree_peek(struct gismo_store *s, uint32_t reg); /* last accepted value seen; may be in flux */
 static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0xff); } /* lane + 1 */
 

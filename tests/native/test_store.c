@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #endif
 #include "check.h"
+#include "crc32c.h"
 #include "format.h"
 #include "gismo.h"
 
@@ -14,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -423,6 +425,46 @@ static void test_damaged_draft(uint32_t coherence, uint64_t size) {
     shut(s);
 }
 
+static uint32_t registers_reported;
+
+static void count_registers(uint32_t severity, const char *code, const char *text, uint64_t slot, void *ctx) {
+    (void)slot;
+    (void)ctx;
+    if (strcmp(code, "register") == 0) {
+        CHECK(severity == GISMO_FSCK_ERROR && strstr(text, "of host 3 "), "%s", text);
+        registers_reported++;
+    }
+}
+
+/* A ballot that none can pass stands in every arena's register: no room to be had, told at once, and fsck says why. */
+static void test_ballot_that_cannot_be_passed(void) {
+    enum { SIZE = 16 << 20 };
+    gismo_format_options o = {.size_bytes = SIZE, .max_hosts = 4, .force = 1};
+    OK(gismo_format("ballot", &o, NULL, NULL, NULL));
+    int fd = open("ballot", O_RDWR | O_CLOEXEC);
+    uint8_t *medium = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(fd >= 0 && medium != MAP_FAILED, "map");
+    close(fd);
+    const struct fmt_superblock *sb = (const void *)medium;
+    struct fmt_register_line *lines = (void *)(medium + sb->registers_offset);
+    for (uint32_t arena = 0; arena < sb->arenas; arena++) {
+        struct fmt_register_half *half = &lines[arena * sb->max_lanes + 3].half[0];
+        *half = (struct fmt_register_half){.mbal = UINT64_MAX - 60, .sequence = 1};
+        half->crc = crc32c(0, half, offsetof(struct fmt_register_half, crc));
+    }
+    gismo_store *s = open_as("ballot", "state-ballot", false);
+    uint8_t *payload = calloc(1, 1 << 20);
+    gismo_buffer buffer = {payload, 1 << 20};
+    gismo_handle h;
+    CHECK(gismo_put(s, &buffer, 1, NULL, &h) == GISMO_EFULL, "nothing can be leased");
+    gismo_fsck_result r;
+    CHECK(gismo_fsck(s, 0, count_registers, NULL, &r) == GISMO_ECORRUPT, "fsck");
+    CHECK(registers_reported == sb->arenas, "%u of %u registers", registers_reported, sb->arenas);
+    free(payload);
+    munmap(medium, SIZE);
+    shut(s);
+}
+
 /* ---- one sealed object of each name ------------------------------------------------------------------- */
 
 enum { SEALERS = 4, CONTESTS = 2000 };
@@ -503,6 +545,7 @@ int main(void) {
         test_damaged_draft(coherence, 300);
         test_damaged_draft(coherence, 100000);
     }
+    test_ballot_that_cannot_be_passed();
     test_threads();
     test_one_host_twice();
     test_two_hosts();
