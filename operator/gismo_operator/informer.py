@@ -27,6 +27,7 @@ class Informer:
         self._due = due
         self._lock = threading.Lock()
         self._nodes: dict[str, ClusterNode] = {}
+        self._told: dict[str, ClusterNode] = {}  # of them, what pools were made due for
         self._pools: set[str] = set()
 
     def nodes(self) -> tuple[ClusterNode, ...]:
@@ -55,11 +56,12 @@ class Informer:
 
         @kopf.index("", "v1", "nodes", registry=registry, id="cluster")
         def known(name: str, body: kopf.Body, **_: Any) -> None:
-            self._node(name, body)
+            with self._lock:
+                self._nodes[name] = cluster_node(body)
 
         @kopf.on.event("", "v1", "nodes", registry=registry)
         def node(name: str, body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002  (kopf's name)
-            if self._node(name, None if type == "DELETED" else body):
+            if self._tell(name, None if type == "DELETED" else body):
                 self.all_due()
 
         @kopf.on.event(GROUP, VERSION, "gismopools", registry=registry)
@@ -73,13 +75,15 @@ class Informer:
 
         return registry
 
-    def _node(self, name: str, body: Mapping[str, Any] | None) -> bool:
-        """Whether what matters here has changed: a kubelet writes its Node all the time."""
+    def _tell(self, name: str, body: Mapping[str, Any] | None) -> bool:
+        """Whether what matters here has changed: a kubelet writes its Node all the time. kopf has called the index before."""
         with self._lock:
-            before = self._nodes.pop(name, None)
-            if body is not None:
-                self._nodes[name] = cluster_node(body)
-            return self._nodes.get(name) != before
+            before = self._told.pop(name, None)
+            if body is None:
+                self._nodes.pop(name, None)
+            else:
+                self._nodes[name] = self._told[name] = cluster_node(body)
+            return self._told.get(name) != before
 
     def _pool(self, name: str) -> None:
         with self._lock:

@@ -230,7 +230,7 @@ def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: GismoNamespac
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": kind,
         "metadata": metadata,
-        "spec": spec.model_dump(by_alias=True, mode="json"),
+        "spec": spec.model_dump(by_alias=True, mode="json", exclude_none=True),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 import urllib3
 from kubernetes import client, config
-from kubernetes.dynamic.exceptions import ResourceNotFoundError, UnauthorizedError
+from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError, UnauthorizedError
 
 from gismo_operator.due import Due
 from gismo_operator.informer import Informer
@@ -155,6 +155,8 @@ def _connection(configuration: Any) -> kopf.ConnectionInfo:
 
 
 def _short(error: Exception) -> str:
+    if isinstance(error, DynamicApiError):
+        return str(error.summary())
     if isinstance(error, client.ApiException):
         return f"{error.status} {error.reason}"
     return f"{type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "rack8"
+AGENT = {"gismo.io/regions": "[]"}  # as an agent writes it to its Node
 _WAIT_S = 60.0
 
 
@@ -73,8 +74,8 @@ class World:
         self.cluster = client.resources.get(api_version="v1", kind="Node")
         self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
 
-    def add_node(self, name: str) -> None:
-        metadata = {"name": name, "annotations": {"gismo.io/regions": "[]"}, "labels": {"pool": POOL}}
+    def add_node(self, name: str, annotations: dict[str, str] = AGENT) -> None:
+        metadata = {"name": name, "annotations": annotations, "labels": {"pool": POOL}}
         self.cluster.create(body={"apiVersion": "v1", "kind": "Node", "metadata": metadata})
 
     def apply(self, *names: str) -> None:
@@ -132,9 +133,15 @@ def test_it_takes_up_a_pool_repairs_it_and_ends_cleanly(world: World, operators:
     eventually(lambda: set(world.namespaces()) == {"team-a", "team-b"})
     world.add_node("c")
     eventually(lambda: world.hosts() == {"a": 0, "b": 1, "c": 2})
+    world.add_node("d", {})
+    time.sleep(0.5)
+    assert "d" not in world.hosts(), "it has no agent"
+    body = {"metadata": {"annotations": AGENT}}
+    world.cluster.patch(name="d", body=body, content_type="application/merge-patch+json")
+    eventually(lambda: world.hosts().get("d") == 3)
     gone = world.nodes.get(field_selector=f"spec.pool={POOL}").items[0]
     world.nodes.delete(name=gone.metadata.name)
-    eventually(lambda: len(world.hosts()) == 3)
+    eventually(lambda: len(world.hosts()) == 4)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, operators.log(process)
     assert world.holder() is None, "the Lease is given back"

@@ -53,14 +53,46 @@ class Endpoint:
         await self.call("PreStartContainer", request, wire.plugin.PreStartContainerResponse)
 
 
+@dataclass
+class Pod:
+    """One container with one share."""
+
+    namespace: str
+    name: str
+    resource: str
+    share: str
+    answer: Any = None  # to Allocate
+
+
 class Kubelet:
-    """Start and stop it as often as you like, in one folder."""
+    """Start and stop it as often as you like, in one folder. Its pods stay, as the real one's do by its checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.endpoints: dict[str, Endpoint] = {}
         self.registrations = 0
+        self.pods: list[Pod] = []
         self._server: Any = None
+
+    @property
+    def pod_resources(self) -> Path:
+        """Its other socket."""
+        return self.folder / "pod-resources.sock"
+
+    async def run_pod(self, namespace: str, name: str, resource: str) -> Pod:
+        """Admit a pod and start its container. grpc.aio.AioRpcError with the plugin's words, and the pod is gone again."""
+        endpoint = self.endpoints[resource]
+        taken = {pod.share for pod in self.pods}
+        share = next(one for one, health in endpoint.devices.items() if health == wire.HEALTHY and one not in taken)
+        pod = Pod(namespace, name, resource, share)
+        self.pods.append(pod)
+        try:
+            pod.answer = await endpoint.allocate(share)
+            await endpoint.pre_start(share)
+        except BaseException:
+            self.pods.remove(pod)
+            raise
+        return pod
 
     async def start(self) -> None:
         for path in self.folder.iterdir():
@@ -70,6 +102,10 @@ class Kubelet:
         register = grpc.unary_unary_rpc_method_handler(self._register, wire.plugin.RegisterRequest.FromString, _bytes)
         handlers = grpc.method_handlers_generic_handler("v1beta1.Registration", {"Register": register})
         self._server.add_generic_rpc_handlers((handlers,))
+        listing = grpc.unary_unary_rpc_method_handler(self._list, wire.pods.ListPodResourcesRequest.FromString, _bytes)
+        lister = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": listing})
+        self._server.add_generic_rpc_handlers((lister,))
+        self._server.add_insecure_port(f"unix://{self.pod_resources}")
         self._server.add_insecure_port(f"unix://{self.folder / 'kubelet.sock'}")
         await self._server.start()
 
@@ -84,6 +120,13 @@ class Kubelet:
             with contextlib.suppress(asyncio.CancelledError):
                 await endpoint.following
         await endpoint.channel.close()
+
+    async def _list(self, _request: Any, _context: Any) -> Any:
+        answer = wire.pods.ListPodResourcesResponse()
+        for pod in self.pods:
+            one = answer.pod_resources.add(name=pod.name, namespace=pod.namespace)
+            one.containers.add(name="main").devices.add(resource_name=pod.resource, device_ids=[pod.share])
+        return answer
 
     async def _register(self, request: Any, context: Any) -> Any:
         self.registrations += 1

@@ -1,0 +1,67 @@
+"""The command `gismo-agent`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from gismo_deviceplugin.agent import Agent, CannotStart, Options
+from gismo_deviceplugin.kubelet import pod_resources, registrar
+from gismo_deviceplugin.pool import state
+
+
+def options(arguments: list[str]) -> tuple[Options, str]:
+    """What was asked for, and the log level."""
+    parser = argparse.ArgumentParser(
+        prog="gismo-agent",
+        description="The agent of one node: makes the stores of its GismoPools, and offers them to the kubelet.",
+    )
+    parser.add_argument("--node", default=os.environ.get("NODE_NAME"), help="name of this Node (default $NODE_NAME)")
+    parser.add_argument("--kubeconfig", help="file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)")
+    parser.add_argument(
+        "--device-plugins", type=Path, default=registrar.FOLDER, help="the kubelet's folder of sockets (%(default)s)"
+    )
+    parser.add_argument(
+        "--pod-resources", type=Path, default=pod_resources.SOCKET, help="the kubelet's socket (%(default)s)"
+    )
+    parser.add_argument(
+        "--state", type=Path, default=state.ROOT, help="where state directories are, on a tmpfs (%(default)s)"
+    )
+    parser.add_argument(
+        "--runtime", type=Path, default=Path("/var/lib/gismo/runtime/current"), help="folder of gismo_core for containers (%(default)s)"
+    )  # fmt: skip
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    given = parser.parse_args(arguments)
+    if not given.node:
+        parser.error("say --node, or set $NODE_NAME (in a pod by the downward API: spec.nodeName)")
+    chosen = Options(
+        node=given.node,
+        kubeconfig=given.kubeconfig,
+        device_plugins=given.device_plugins,
+        pod_resources=given.pod_resources,
+        state=given.state,
+        runtime=given.runtime,
+    )
+    return chosen, given.log_level
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to end; the exit code."""
+    chosen, level = options(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("kopf.objects", "kopf.activities"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        asyncio.run(Agent(chosen).run())
+    except CannotStart as error:
+        print(f"gismo-agent: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

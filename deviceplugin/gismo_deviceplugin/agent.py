@@ -1,0 +1,245 @@
+"""The agent as a process: what the API says goes into the memory, what the memory has goes to the kubelet and into statuses.
+
+One event loop: kopf's informer, the kubelet's plugins, and a round that is begun by every change and every few seconds.
+A round does the slow things (formatting touches every page) in a thread, so that the kubelet is answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import kopf
+import urllib3
+from kubernetes import client, config
+from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError, UnauthorizedError
+from kubernetes.utils.quantity import parse_quantity
+
+from gismo_core import node_marker
+from gismo_deviceplugin import cluster
+from gismo_deviceplugin.cluster import Cluster
+from gismo_deviceplugin.kubelet import pod_resources, registrar, shares
+from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
+from gismo_deviceplugin.kubelet.registrar import Registrar
+from gismo_deviceplugin.kubelet.shares import Injection, Refused, Tenant
+from gismo_deviceplugin.pool import state, view
+from gismo_deviceplugin.pool.member import Member, Report
+from gismo_deviceplugin.pool.state import StateDirectories
+from gismo_deviceplugin.pool.view import PoolView, RangeView
+from gismo_deviceplugin.status import status
+
+logger = logging.getLogger("gismo.agent")
+
+_ROUND_S = 2.0  # what no event tells: who holds a share, and what other nodes wrote into the memory
+
+
+class CannotStart(RuntimeError):
+    """In words that say what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    node: str
+    kubeconfig: str | None = None
+    device_plugins: Path = registrar.FOLDER
+    pod_resources: Path = pod_resources.SOCKET
+    state: Path = state.ROOT
+    runtime: Path = Path("/var/lib/gismo/runtime/current")
+    boot_id: str = field(default_factory=node_marker.boot_id)
+
+
+class Agent:
+    """Of one node, from run() to its end."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._state = StateDirectories(options.state)
+        self._members: dict[str, Member] = {}
+        self._offered: dict[str, Tenant] = {}  # by resource
+        self._said: dict[str, dict[str, Any]] = {}  # by GismoNode, as it was written last
+        self._held: list[Held] = []
+        try:
+            self._api = _client(options)
+            self._cluster = Cluster(self._api, self._wake_up)
+        except config.ConfigException as error:
+            raise CannotStart(f"no way to an API server: {error}; give --kubeconfig, or run it in a pod") from error
+        except ResourceNotFoundError as error:
+            raise CannotStart(f"{error}: apply the files of crds/ first, or install the chart") from error
+        except UnauthorizedError as error:
+            raise CannotStart("the API server refused the credentials") from error
+        except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise CannotStart(f"the API server does not answer: {_short(error)}") from error
+
+    async def run(self) -> None:
+        """Until a signal."""
+        self._loop, self._wake, stop = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._pods = PodResources(self._options.pod_resources)
+        self._registrar = Registrar(self._before_start, self._options.device_plugins)
+        registry = kopf.OperatorRegistry()
+        self._cluster.register(registry)
+
+        @kopf.on.login(registry=registry, retries=3)
+        def login(**_: Any) -> kopf.ConnectionInfo:
+            return _connection(self._api.configuration)
+
+        tasks = [asyncio.create_task(self._registrar.run()), asyncio.create_task(self._rounds(stop))]
+        try:
+            await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+        except kopf.LoginError as error:
+            raise CannotStart("the API server refused the credentials") from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._pods.close()
+
+    def _wake_up(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _rounds(self, stop: asyncio.Event) -> None:
+        told = False
+        try:
+            while True:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _ROUND_S)
+                self._wake.clear()
+                try:
+                    if not told:
+                        await asyncio.to_thread(self._cluster.say_regions, self._options.node, json.dumps([]))
+                        told = True
+                    if self._cluster.synced:
+                        await self._round()
+                except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                    logger.warning("again in %.0f s: %s", _ROUND_S, _short(error))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("a bug; the agent ends, and is to be started again")
+            stop.set()
+
+    async def _round(self) -> None:
+        try:
+            self._held = await self._pods.held()
+        except grpc.aio.AioRpcError as error:
+            # Who holds what is not known: nothing may be taken for unused. The kubelet is starting, or is down.
+            logger.info("the kubelet does not say who holds shares: %s", error.details())
+            return
+        nodes, ranges = self._cluster.objects("gismonodes"), self._cluster.objects("gismonamespaces")
+        views = view.of_pool(self._options.node, nodes, ranges, lambda text: int(parse_quantity(text)))
+        for pool in [name for name in self._members if name not in views]:
+            del self._members[pool]
+        offered: dict[Tenant, bool] = {}
+        reports: dict[str, Report] = {}
+        for name, one in views.items():
+            member = self._members.setdefault(name, Member(self._state, self._holders, self._options.boot_id))
+            reports[name] = await asyncio.to_thread(member.step, one)
+            offered.update(self._tenants(one, reports[name]))
+        self._offered = {tenant.resource: tenant for tenant in offered}
+        await self._registrar.set_tenants(offered)
+        mine = {one["spec"]["pool"]: one for one in nodes if one["spec"]["node"] == self._options.node}
+        for name, report in reports.items():
+            await asyncio.to_thread(self._say, mine[name], report)
+
+    def _say(self, node: dict[str, Any], report: Report) -> None:
+        """Only where it differs from what was said, or from what is there."""
+        name, before = node["metadata"]["name"], node.get("status") or {}
+        last = self._said.get(name)
+        made = status(report, last or before, cluster.now(), node["metadata"]["generation"])
+        if made != last or any(before.get(key) != value for key, value in made.items()):
+            self._cluster.say(name, made)
+            self._said[name] = made
+
+    def _tenants(self, one: PoolView, report: Report) -> dict[Tenant, bool]:
+        """What is ready is offered; what was offered and is not ready now stays, as unhealthy."""
+        found = {}
+        for each in one.ranges:
+            tenant = self._tenant(one, each)
+            ready = each.namespace in report.ready and one.me.standing == "Active"
+            there = self._offered.get(tenant.resource)
+            if ready or (there is not None and there.store_uuid == each.store_uuid and each.state == "Active"):
+                found[tenant] = ready
+        return found
+
+    def _tenant(self, one: PoolView, each: RangeView) -> Tenant:
+        source = one.source
+        return Tenant(
+            pool=one.pool,
+            namespace=each.namespace,
+            store_uuid=each.store_uuid,
+            shares=each.shares_per_node,
+            memory=str(source.directory / each.store_uuid) if source is not None else "",
+            is_device=source is None,
+            state=str(self._state.path(each.store_uuid)),
+            runtime=str(self._options.runtime),
+            injection=Injection(each.runtime_injection),
+            kubernetes_namespaces=each.kubernetes_namespaces,
+        )
+
+    def _holders(self, one: RangeView) -> tuple[str, ...]:
+        """Pods that hold a share of this store."""
+        return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == one.store_uuid}))
+
+    async def _before_start(self, tenant: Tenant, asked: Sequence[str]) -> None:
+        """May this container start? Asked at each start of it, so by what is so now."""
+        marker = self._state.marker(tenant.store_uuid)
+        if marker is None or marker.boot_id != self._options.boot_id:
+            raise Refused(f"{tenant.resource} is not prepared in this boot of the node: see `kubectl describe gnode`")
+        try:
+            held = await self._pods.held()
+        except grpc.aio.AioRpcError as error:
+            raise Refused(f"the kubelet does not say which pod asks: {error.details()}") from error
+        askers = {one.kubernetes_namespace for one in held if one.share in asked}
+        if not askers:
+            raise Refused(
+                f"it cannot be seen which pod asks for {tenant.resource}: init containers cannot have a share"
+            )
+        for stranger in sorted(askers - tenant.kubernetes_namespaces):
+            raise Refused(
+                f"pods of the Kubernetes namespace {stranger} may not use {tenant.resource}: add {stranger} to "
+                f"access.kubernetesNamespaces of {tenant.namespace} in GismoPool {tenant.pool}"
+            )
+
+
+def _client(options: Options) -> Any:
+    if options.kubeconfig:
+        config.load_kube_config(options.kubeconfig)
+    else:
+        config.load_config()
+    configuration = client.Configuration.get_default_copy()
+    configuration.retries = False
+    return client.ApiClient(configuration)
+
+
+def _connection(configuration: Any) -> kopf.ConnectionInfo:
+    header = configuration.get_api_key_with_prefix("BearerToken") or configuration.get_api_key_with_prefix(
+        "authorization"
+    )
+    scheme, _, token = (header or "").rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        username=configuration.username or None,
+        password=configuration.password or None,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, DynamicApiError):
+        return str(error.summary())
+    if isinstance(error, client.ApiException):
+        return f"{error.status} {error.reason}"
+    return f"{type(error).__name__}: {error}"
