@@ -32,7 +32,7 @@ def options(arguments: list[str]) -> tuple[Options, str]:
         "--state", type=Path, default=state.ROOT, help="where state directories are, on a tmpfs (%(default)s)"
     )
     parser.add_argument(
-        "--runtime", type=Path, default=Path("/var/lib/gismo/runtime/current"), help="folder of gismo_core for containers (%(default)s)"
+        "--runtime", type=Path, default=Path("/var/lib/gismo/runtime"), help="where gismo_core for containers is laid out (%(default)s)"
     )  # fmt: skip
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError
 from kubernetes.utils.quantity import parse_quantity
 
 from gismo_core import node_marker
-from gismo_deviceplugin import cluster
+from gismo_deviceplugin import cluster, runtime
 from gismo_deviceplugin.cluster import Cluster
 from gismo_deviceplugin.kubelet import pod_resources, registrar, shares
 from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
@@ -53,7 +54,7 @@ class Options:
     device_plugins: Path = registrar.FOLDER
     pod_resources: Path = pod_resources.SOCKET
     state: Path = state.ROOT
-    runtime: Path = Path("/var/lib/gismo/runtime/current")
+    runtime: Path = Path("/var/lib/gismo/runtime")
     boot_id: str = field(default_factory=node_marker.boot_id)
 
 
@@ -68,8 +69,11 @@ class Agent:
         self._said: dict[str, dict[str, Any]] = {}  # by GismoNode, as it was written last
         self._held: list[Held] = []
         try:
+            runtime.ensure(options.runtime)
             self._api = _client(options)
             self._cluster = Cluster(self._api, self._wake_up)
+        except (runtime.NoRuntime, subprocess.TimeoutExpired) as error:
+            raise CannotStart(str(error)) from error
         except config.ConfigException as error:
             raise CannotStart(f"no way to an API server: {error}; give --kubeconfig, or run it in a pod") from error
         except ResourceNotFoundError as error:
@@ -179,7 +183,7 @@ class Agent:
             memory=str(source.directory / each.store_uuid) if source is not None else "",
             is_device=source is None,
             state=str(self._state.path(each.store_uuid)),
-            runtime=str(self._options.runtime),
+            runtime=str(self._options.runtime / runtime.CURRENT),
             injection=Injection(each.runtime_injection),
             kubernetes_namespaces=each.kubernetes_namespaces,
         )

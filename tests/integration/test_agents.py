@@ -56,7 +56,7 @@ class Cluster:
             where, command = "deviceplugin", ["-m", "gismo_deviceplugin", "--node", name]
             command += ["--device-plugins", str(self.folder / name)]
             command += ["--pod-resources", str(self.kubelets[name].pod_resources)]
-            command += ["--state", str(self.folder / f"{name}-state")]
+            command += ["--state", str(self.folder / f"{name}-state"), "--runtime", str(self.folder / "runtime")]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *command, "--kubeconfig", str(self._kubeconfig)],
@@ -122,6 +122,19 @@ class Cluster:
 
         marker = node_marker.read(Path(state) / "node.json")
         return gismo_core.open(store, state_dir=state, host_id=marker.host_id)
+
+    def run(self, pod: Pod, code: str) -> str:
+        """Run it as the container would: a plain Python that has no Gismo, the answer's environment, its paths as the node has
+        them; from another folder, since this checkout is no part of an image."""
+        envs = dict(pod.answer.envs)
+        for mount in pod.answer.mounts:
+            envs = {name: value.replace(mount.container_path, mount.host_path) for name, value in envs.items()}
+        python = getattr(sys, "_base_executable", sys.executable)
+        done = subprocess.run(
+            [python, "-c", code], env={**envs, "PATH": os.environ["PATH"]}, cwd="/", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def end(self) -> None:
         for process in self.processes.values():
@@ -203,6 +216,9 @@ def test_what_is_made_on_one_node_is_read_on_the_other_where_it_lies(world: Clus
             assert {here.host_id, there.host_id} == {0, 1}
             handle = here.put(b"x" * 100_000)
             assert bytes(there.get(handle).data[:3]) == b"xxx"
+        made = world.run(pods["node-a"], "import gismo_core as g; s = g.open(); print(s.put(b'from a'))")
+        read = f"import gismo_core as g; s = g.open(); print(bytes(s.get(g.Handle.parse({made!r})).data))"
+        assert world.run(pods["node-b"], read) == "b'from a'"
         with pytest.raises(grpc.aio.AioRpcError, match="add team-b to access"):
             await world.kubelets["node-a"].run_pod("team-b", "stranger", RESOURCE_A)
 

@@ -111,5 +111,5 @@ def answer(tenant: Tenant) -> Answer:
         if tenant.injection is Injection.USER_SITE:
             envs["PYTHONUSERBASE"] = RUNTIME_FOLDER
         else:
-            envs["PYTHONPATH"] = f"{RUNTIME_FOLDER}/path"
+            envs["PYTHONPATH"] = f"{RUNTIME_FOLDER}/boot"
     return Answer(envs, tuple(mounts), (memory,) if tenant.is_device else ())

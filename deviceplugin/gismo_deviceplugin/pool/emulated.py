@@ -22,6 +22,7 @@ _LABEL = "label"
 _NEW = ".new"
 _MEMORY = ("tmpfs", "hugetlbfs")
 _MOUNTS = Path("/proc/self/mountinfo")
+_PROC = Path("/proc")
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -165,6 +166,25 @@ class EmulatedPool:
         except FileNotFoundError:
             return False
         return True
+
+    def users(self, store_uuid: str) -> tuple[str, ...]:
+        """Processes of this node that map the store, also without a share: for people. Needs the node's own /proc.
+
+        Dear, since every process is looked at: asked only where a range is to be given back.
+        """
+        try:
+            found = self.path(store_uuid).stat()
+        except FileNotFoundError:
+            return ()
+        # As the lines of /proc/PID/maps end: device, inode, path.
+        wanted = f" {os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino} "
+        users = []
+        for process in _PROC.iterdir():
+            if process.name.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended
+                    if wanted in (process / "maps").read_text(errors="replace"):
+                        users.append(f"process {process.name} ({(process / 'comm').read_text().strip()})")
+        return tuple(users)
 
     def stores(self) -> frozenset[str]:
         """UUIDs of all stores that lie here, also of those that no layout knows any more."""

@@ -79,8 +79,8 @@ class Member:
     def step(self, view: PoolView) -> Report:
         """As far as it goes now."""
         report = Report(None, None, self._boot_id, None, None)
-        in_use = {one.namespace: self._holders(one) for one in view.ranges}
-        report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items() if who})
+        in_use = {one.namespace: who for one in view.ranges if (who := self._holders(one))}
+        report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items()})
         if view.source is None:
             return replace(
                 report, failures=(Failure("", "NotSupported", "device-DAX pools are not carved yet by this version"),)
@@ -88,9 +88,13 @@ class Member:
         memory = EmulatedPool(view.source.directory, view.source.capacity_bytes)
         try:
             memory.check()
+            for one in view.ranges:
+                if one.state is State.RELEASING and one.namespace not in in_use:
+                    in_use[one.namespace] = memory.users(one.store_uuid)
             file = memory.open_label()
         except (Unfit, OSError) as error:
             return replace(report, failures=(Failure("", "MemoryUnfit", str(error)),))
+        report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items() if who})
         try:
             return self._with_label(
                 view, memory, Label(file), replace(report, capacity_bytes=view.source.capacity_bytes)

@@ -138,3 +138,13 @@ def test_what_cannot_be_a_pool_says_what_to_do(
     with pytest.raises(Unfit, match="of which 40 MiB are available"):
         EmulatedPool(directory, CAPACITY).format(RANGE, "hardware")
     assert not EmulatedPool(directory, CAPACITY).stores()
+
+
+def test_processes_that_map_a_store_are_named(pool: EmulatedPool, tmp_path: Path) -> None:
+    assert pool.users(STORE) == ()
+    pool.format(RANGE, "hardware")
+    assert pool.users(STORE) == ()
+    with gismo_core.open(pool.path(STORE), state_dir=tmp_path):
+        (user,) = pool.users(STORE)
+        assert user.startswith(f"process {os.getpid()} (")
+    assert pool.users(STORE) == ()

@@ -215,6 +215,20 @@ def test_a_range_is_zeroed_when_nobody_uses_it_and_only_then(rack: Rack) -> None
     assert all(set(report.ready) == {"two", "three"} for report in rack.settle().values())
 
 
+def test_a_process_without_a_share_is_a_user_too(rack: Rack) -> None:
+    rack.add("a", "b")
+    one = ranged("one")
+    rack.ask(one)
+    rack.settle()
+    with gismo_core.open(rack.memory / one.store_uuid, state_dir=rack.states / "a" / one.store_uuid):
+        rack.ask(replace(one, state=State.RELEASING))
+        rack.settle()
+        assert rack.reports["b"].in_use["one"][0].startswith(f"process {os.getpid()} ")
+        assert (rack.memory / one.store_uuid).exists()
+    rack.settle()
+    assert not (rack.memory / one.store_uuid).exists()
+
+
 def test_retained_data_comes_back(rack: Rack) -> None:
     rack.add("a")
     one = ranged("one")
