@@ -18,6 +18,7 @@ GROUP, VERSION = "gismo.io", "v1alpha1"
 MANAGER = "gismo-agent"
 REGIONS_ANNOTATION = "gismo.io/regions"
 _REQUEST_S = 5.0
+_NO_CACHE = "/dev/null/none"  # what the API server serves is asked anew: no file in a /tmp that others write, or that is not there
 _WATCH_S = 300
 
 
@@ -25,7 +26,7 @@ class Cluster:
     """All GismoNodes and GismoNamespaces, and one's own words about some of them."""
 
     def __init__(self, api: Any, changed: Callable[[], object]) -> None:
-        client = dynamic.DynamicClient(api)
+        client = dynamic.DynamicClient(api, cache_file=_NO_CACHE)
         self._statuses = client.resources.get(api_version=f"{GROUP}/{VERSION}", kind="GismoNode").status
         self._cluster = client.resources.get(api_version="v1", kind="Node")
         self._changed = changed

@@ -27,7 +27,7 @@ def client(control_plane: Any) -> Any:
     from kubernetes import config, dynamic
 
     api = config.new_client_from_config(str(control_plane.kubeconfig()))
-    made = dynamic.DynamicClient(api)
+    made = dynamic.DynamicClient(api, cache_file="/dev/null/none")
     crds = made.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
     for path in sorted((ROOT / "crds").glob("*.yaml")):
         crds.create(body=yaml.safe_load(path.read_text()))
