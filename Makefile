@@ -75,7 +75,7 @@ demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the st
 	@$(BIN)/python -m gismo_core.demo $(ARGS)
 
 .PHONY: bench
-bench: bench-store bench-ray ## all figures of docs/results.md (some: make bench-ray ARGS='--only ray.put*')
+bench: bench-store bench-ray bench-kubernetes ## all figures of docs/results.md (some: make bench-ray ARGS='--only ray.put*')
 
 .PHONY: bench-store
 bench-store: setup ## the store's figures
@@ -86,6 +86,10 @@ bench-ray: setup ## Ray with Gismo against stock Ray; installs torch, some gigab
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch || \
 	  echo 'make bench-ray: torch could not be installed, so its row is left out' >&2
 	@$(BIN)/gismo bench ray $(ARGS)
+
+.PHONY: bench-kubernetes
+bench-kubernetes: setup ## the device plugin's figures (ARGS=--json)
+	@PYTHONPATH=tests:tests/kube $(BIN)/python tests/kube/bench_kubernetes.py $(ARGS)
 
 .PHONY: lint
 lint: venv ## ruff, mypy --strict, import contracts, clang-format

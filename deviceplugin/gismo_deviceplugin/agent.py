@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from kubernetes.utils.quantity import parse_quantity
 
 from gismo_core import node_marker
 from gismo_deviceplugin import cluster, runtime
+from gismo_deviceplugin.admission import Admission
 from gismo_deviceplugin.cluster import Cluster
 from gismo_deviceplugin.kubelet import pod_resources, registrar, shares
 from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
-from gismo_deviceplugin.kubelet.shares import Injection, Refused, Tenant
+from gismo_deviceplugin.kubelet.shares import Injection, Tenant
 from gismo_deviceplugin.pool import state, view
 from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.state import StateDirectories
@@ -87,7 +87,8 @@ class Agent:
         """Until a signal."""
         self._loop, self._wake, stop = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self._pods = PodResources(self._options.pod_resources)
-        self._registrar = Registrar(self._before_start, self._options.device_plugins)
+        admission = Admission(self._state, self._pods, self._options.boot_id)
+        self._registrar = Registrar(admission.before_start, self._options.device_plugins)
         registry = kopf.OperatorRegistry()
         self._cluster.register(registry)
 
@@ -191,26 +192,6 @@ class Agent:
     def _holders(self, one: RangeView) -> tuple[str, ...]:
         """Pods that hold a share of this store."""
         return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == one.store_uuid}))
-
-    async def _before_start(self, tenant: Tenant, asked: Sequence[str]) -> None:
-        """May this container start? Asked at each start of it, so by what is so now."""
-        marker = self._state.marker(tenant.store_uuid)
-        if marker is None or marker.boot_id != self._options.boot_id:
-            raise Refused(f"{tenant.resource} is not prepared in this boot of the node: see `kubectl describe gnode`")
-        try:
-            held = await self._pods.held()
-        except grpc.aio.AioRpcError as error:
-            raise Refused(f"the kubelet does not say which pod asks: {error.details()}") from error
-        askers = {one.kubernetes_namespace for one in held if one.share in asked}
-        if not askers:
-            raise Refused(
-                f"it cannot be seen which pod asks for {tenant.resource}: init containers cannot have a share"
-            )
-        for stranger in sorted(askers - tenant.kubernetes_namespaces):
-            raise Refused(
-                f"pods of the Kubernetes namespace {stranger} may not use {tenant.resource}: add {stranger} to "
-                f"access.kubernetesNamespaces of {tenant.namespace} in GismoPool {tenant.pool}"
-            )
 
 
 def _client(options: Options) -> Any:
