@@ -1,0 +1,199 @@
+"""The admission policies on a real API server: who may ask for a share, and what may be deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.integration
+
+POLICIES = Path(__file__).resolve().parents[2] / "operator" / "policies"
+_WAIT_S = 30.0
+A = "gismo.io/rack1.team-a"
+
+
+def pool(name: str, **namespaces: list[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gismo.io/v1alpha1",
+        "kind": "GismoPool",
+        "metadata": {"name": name},
+        "spec": {
+            "source": {"emulated": {"capacity": "1Gi"}},
+            "namespaces": [
+                {"name": key.replace("_", "-"), "size": "64Mi", "access": {"kubernetesNamespaces": who}}
+                for key, who in namespaces.items()
+            ],
+        },
+    }
+
+
+def _answer(call: Callable[[], Any]) -> str:
+    """Of the API server: what it refuses, or nothing."""
+    from kubernetes.dynamic.exceptions import DynamicApiError
+
+    try:
+        call()
+    except DynamicApiError as error:
+        return str(error.summary())
+    return ""
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    """What the API server says; AssertionError where it does not refuse."""
+    said = _answer(call)
+    assert said, "it was not refused"
+    return said
+
+
+class Server:
+    """With our policies, and some Kubernetes namespaces."""
+
+    def __init__(self, client: Any) -> None:
+        own = "gismo.io/v1alpha1"
+        self.pools = client.resources.get(api_version=own, kind="GismoPool")
+        self.ranges = client.resources.get(api_version=own, kind="GismoNamespace")
+        self.pods = client.resources.get(api_version="v1", kind="Pod")
+        self.client = client
+
+    def make(self, body: dict[str, Any], **more: Any) -> Any:
+        return self.client.resources.get(api_version=body["apiVersion"], kind=body["kind"]).create(body=body, **more)
+
+    def pod(self, namespace: str, *limits: dict[str, Any], init: dict[str, Any] | None = None, **more: Any) -> Any:
+        """Would such a pod be taken? Nothing is stored."""
+        containers = [
+            {"name": f"c{n}", "image": "ray", "resources": {"limits": one}} for n, one in enumerate(limits or ({},))
+        ]
+        spec: dict[str, Any] = {"containers": containers, "automountServiceAccountToken": False}
+        if init is not None:
+            spec["initContainers"] = [{"name": "init", "image": "ray", "resources": {"limits": init}, **more}]
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray", "namespace": namespace}, "spec": spec}
+        return self.pods.create(body=body, namespace=namespace, dry_run="All")
+
+
+@pytest.fixture(scope="module")
+def server(client: Any) -> Iterator[Server]:
+    made = Server(client)
+    names = ("team-a", "team-b", "stranger")
+    for name in names:
+        made.make({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
+        made.make(account, namespace=name)
+    bodies = [one for path in sorted(POLICIES.glob("*.yaml")) for one in yaml.safe_load_all(path.read_text())]
+    for body in bodies:
+        made.make(body)
+    made.pools.create(body=pool("rack1", team_a=["team-a"], both=["team-a", "team-b"], nobody=[]))
+    made.pools.create(body=pool("rack2", team_a=["team-b"]))
+    end = time.monotonic() + _WAIT_S
+    while "GismoPool rack1" not in (said := _answer(lambda: made.pod("stranger", {A: 1}))):
+        assert time.monotonic() < end, f"the policies do not take effect: {said}"  # a moment after they are stored
+        time.sleep(0.1)
+    yield made
+    for body in reversed(bodies):
+        client.resources.get(api_version=body["apiVersion"], kind=body["kind"]).delete(name=body["metadata"]["name"])
+    time.sleep(1.0)
+    for name in ("rack1", "rack2"):
+        made.pools.delete(name=name)
+    namespaces = client.resources.get(api_version="v1", kind="Namespace")
+    for name in names:
+        namespaces.delete(name=name)
+
+
+def test_a_pod_has_what_its_namespace_was_given(server: Server) -> None:
+    server.pod("team-a", {A: 1})
+    server.pod("team-a", {A: 1}, {"gismo.io/rack1.both": "1"}, {"cpu": "1"})
+    server.pod("team-b", {"gismo.io/rack1.both": 1})
+    server.pod("team-b", {"gismo.io/rack2.team-a": 1})
+    server.pod("stranger")
+    server.pod("stranger", {"cpu": "1", "memory": "1Gi"})
+
+
+@pytest.mark.parametrize(
+    ("namespace", "resource", "named"),
+    [
+        ("team-b", A, "rack1"),
+        ("stranger", A, "rack1"),
+        ("stranger", "gismo.io/rack1.nobody", "rack1"),
+        ("team-a", "gismo.io/rack2.team-a", "rack2"),
+        ("team-a", "gismo.io/rack1.there-is-none", "rack1"),
+    ],
+)
+def test_others_are_refused_in_words_that_say_what_to_do(
+    server: Server, namespace: str, resource: str, named: str
+) -> None:
+    said = refusal(lambda: server.pod(namespace, {resource: 1}))
+    assert f"may not have a share of what they ask for in GismoPool {named}" in said
+    assert f"add {namespace} to access.kubernetesNamespaces" in said
+    assert "may not have a share" in refusal(lambda: server.pod(namespace, {}, {resource: 1}))
+    sidecar = {"restartPolicy": "Always"}
+    assert "may not have a share" in refusal(lambda: server.pod(namespace, {}, init={resource: 1}, **sidecar))
+
+
+def test_one_share_of_one_namespace_for_a_container(server: Server) -> None:
+    assert "write gismo.io/POOL.NAMESPACE: 1" in refusal(lambda: server.pod("team-a", {A: 2}))
+    two = {A: 1, "gismo.io/rack1.both": 1}
+    assert "a share of one Gismo namespace" in refusal(lambda: server.pod("team-a", two))
+    assert "an init container cannot have a share" in refusal(lambda: server.pod("team-a", {}, init={A: 1}))
+    server.pod("team-a", {}, init={A: 1}, restartPolicy="Always")
+
+
+def made_range(server: Server, name: str, *, in_use: bool) -> None:
+    spec = {
+        "pool": "rack3",
+        "namespace": name,
+        "offsetBytes": 2 << 20,
+        "sizeBytes": 64 << 20,
+        "storeUUID": "0a1b2c3d-0000-4000-8000-000000000001",
+        "coherence": "hardware",
+        "sharesPerNode": 1,
+        "runtimeInjection": "UserSite",
+        "reclaimPolicy": "Delete",
+        "access": {"kubernetesNamespaces": []},
+        "state": "Active",
+    }
+    body: dict[str, Any] = {
+        "apiVersion": "gismo.io/v1alpha1",
+        "kind": "GismoNamespace",
+        "metadata": {"name": f"rack3.{name}"},
+        "spec": spec,
+    }
+    server.ranges.create(body=body)
+    condition = {
+        "type": "InUse",
+        "status": "True" if in_use else "False",
+        "reason": "PodsHoldShares",
+        "message": "team-a/ray-head on node-1",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    del body["spec"]
+    server.ranges.status.patch(
+        name=f"rack3.{name}",
+        body={**body, "status": {"conditions": [condition]}},
+        content_type="application/merge-patch+json",
+    )
+
+
+def test_what_is_in_use_is_not_deleted(server: Server) -> None:
+    server.pools.create(body=pool("rack3", used=[], idle=[]))
+    made_range(server, "used", in_use=True)
+    made_range(server, "idle", in_use=False)
+    end = time.monotonic() + _WAIT_S
+    # The parameters of a policy come from a cache, so what was stored just now is seen a moment later.
+    while "rack3.used is in use" not in (said := refusal(lambda: server.ranges.delete(name="rack3.used"))):
+        assert time.monotonic() < end, said
+    assert "team-a/ray-head on node-1" in said
+    server.ranges.delete(name="rack3.idle")
+    time.sleep(1.0)
+    said = refusal(lambda: server.pools.delete(name="rack3"))
+    assert "its Gismo namespace rack3.used is in use: team-a/ray-head on node-1" in said
+    assert "gismo.io/force-delete: used" in said
+    patch = {"metadata": {"annotations": {"gismo.io/force-delete": "other, used"}}}
+    server.pools.patch(name="rack3", body=patch, content_type="application/merge-patch+json")
+    server.pools.delete(name="rack3")
+    releasing = {"spec": {"state": "Releasing"}}
+    server.ranges.patch(name="rack3.used", body=releasing, content_type="application/merge-patch+json")
+    server.ranges.delete(name="rack3.used")
