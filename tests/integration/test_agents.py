@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cleaning import remove_all
 from fake_kubelet import Kubelet, Pod
 
 import gismo_core
@@ -103,7 +104,13 @@ class Cluster:
             await asyncio.sleep(0.05)
 
     async def ready(self) -> None:
-        await self.eventually(lambda: (self.condition("Ready") or ("",))[0] == "True")
+        """On both nodes: one alone may be before the other's agent has started."""
+
+        def seen() -> bool:
+            on = (self.pools.get(name=POOL).to_dict().get("status") or {}).get("nodesReady")
+            return (self.condition("Ready") or ("",))[0] == "True" and on == f"{len(NODES)}/{len(NODES)}"
+
+        await self.eventually(seen)
 
     async def offered(self, node: str, resource: str) -> None:
         def seen() -> bool:
@@ -147,8 +154,6 @@ class Cluster:
 
 @pytest.fixture
 def world(client: Any, control_plane: Any) -> Iterator[Cluster]:
-    from kubernetes.dynamic.exceptions import NotFoundError
-
     with tempfile.TemporaryDirectory(prefix="gismo-c-", dir="/dev/shm") as folder:
         made = Cluster(client, control_plane.kubeconfig(), Path(folder))
         for name in NODES:
@@ -170,14 +175,7 @@ def world(client: Any, control_plane: Any) -> Iterator[Cluster]:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-            for resource in (made.pools, made.ranges, made.nodes, made.cluster):
-                for one in resource.get().items:
-                    gone = {"metadata": {"finalizers": None}}
-                    try:
-                        resource.patch(name=one.metadata.name, body=gone, content_type="application/merge-patch+json")
-                        resource.delete(name=one.metadata.name)
-                    except NotFoundError:
-                        continue
+            remove_all(made.pools, made.ranges, made.nodes, made.cluster)
             for one in made.leases.get(namespace="default").items:
                 made.leases.delete(name=one.metadata.name, namespace="default")
 

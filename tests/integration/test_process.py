@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cleaning import remove_all
 
 pytestmark = pytest.mark.integration
 
@@ -107,20 +108,11 @@ class World:
 
 @pytest.fixture
 def world(client: Any) -> Iterator[World]:
-    from kubernetes.dynamic.exceptions import NotFoundError
-
     made = World(client)
     for name in ("a", "b"):
         made.add_node(name)
     yield made
-    for resource in (made.pools, made.ranges, made.nodes, made.cluster):
-        for one in resource.get().items:
-            body = {"metadata": {"finalizers": None}}
-            try:
-                resource.patch(name=one.metadata.name, body=body, content_type="application/merge-patch+json")
-                resource.delete(name=one.metadata.name)
-            except NotFoundError:
-                continue
+    remove_all(made.pools, made.ranges, made.nodes, made.cluster)
     for one in made.leases.get(namespace="default").items:
         made.leases.delete(name=one.metadata.name, namespace="default")
 

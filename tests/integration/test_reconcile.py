@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cleaning import remove_all
 
 pytestmark = pytest.mark.integration
 
@@ -105,16 +106,7 @@ def world(client: Any) -> Iterator[Cluster]:
     for name in ("a", "b"):
         made.add_node(name)
     yield made
-    from kubernetes.dynamic.exceptions import NotFoundError
-
-    for resource in (made.pools, made.ranges, made.nodes, made.cluster):
-        for one in resource.get().items:
-            body = {"metadata": {"finalizers": None}}
-            try:
-                resource.patch(name=one.metadata.name, body=body, content_type="application/merge-patch+json")
-                resource.delete(name=one.metadata.name)
-            except NotFoundError:
-                continue
+    remove_all(made.pools, made.ranges, made.nodes, made.cluster)
 
 
 TEAM_A = {"name": "team-a", "size": "64Mi", "access": {"kubernetesNamespaces": ["team-a"]}}
