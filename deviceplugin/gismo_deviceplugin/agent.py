@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,11 @@ class Agent:
         self._held: list[Held] = []
         try:
             runtime.ensure(options.runtime)
+        except runtime.NoRuntime as error:
+            raise CannotStart(str(error)) from error
+        try:
             self._api = _client(options)
             self._cluster = Cluster(self._api, self._wake_up)
-        except (runtime.NoRuntime, subprocess.TimeoutExpired) as error:
-            raise CannotStart(str(error)) from error
         except config.ConfigException as error:
             raise CannotStart(f"no way to an API server: {error}; give --kubeconfig, or run it in a pod") from error
         except ResourceNotFoundError as error:
@@ -145,8 +145,9 @@ class Agent:
         offered: dict[Tenant, bool] = {}
         reports: dict[str, Report] = {}
         for name, one in views.items():
-            member = self._members.setdefault(name, Member(self._state, self._holders, self._options.boot_id))
-            reports[name] = await asyncio.to_thread(member.step, one)
+            if name not in self._members:
+                self._members[name] = Member(self._state, self._holders, self._options.boot_id)
+            reports[name] = await asyncio.to_thread(self._members[name].step, one)
             offered.update(self._tenants(one, reports[name]))
         self._offered = {tenant.resource: tenant for tenant in offered}
         await self._registrar.set_tenants(offered)

@@ -14,9 +14,11 @@ from typing import Any
 import kopf
 from kubernetes import dynamic
 
-GROUP, VERSION = "gismo.io", "v1alpha1"
+from gismo_deviceplugin.kubelet.shares import GROUP
+
+VERSION = "v1alpha1"
 MANAGER = "gismo-agent"
-REGIONS_ANNOTATION = "gismo.io/regions"
+REGIONS_ANNOTATION = f"{GROUP}/regions"
 _REQUEST_S = 5.0
 _NO_CACHE = "/dev/null/none"  # what the API server serves is asked anew: no file in a /tmp that others write, or that is not there
 _WATCH_S = 300

@@ -29,14 +29,20 @@ def ensure(root: Path) -> Path:
     if not folder.exists():
         # A process of its own, since laying out is part of the Ray integration, which an agent does not import.
         command = [sys.executable, "-m", "gismo_core.ray.inject", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LAY_OUT_S)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LAY_OUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise NoRuntime(f"the runtime for containers is not laid out in {root} after {_LAY_OUT_S:.0f} s") from error
         if done.returncode and not folder.exists():
             raise NoRuntime(f"the runtime for containers cannot be laid out in {root}: {done.stderr.strip()[-1000:]}")
     link = root / CURRENT
     if not (link.is_symlink() and link.readlink() == Path(folder.name)):
         making = root / f".{CURRENT}-{uuid.uuid4().hex[:8]}"
-        making.symlink_to(folder.name)
-        os.replace(making, link)
+        try:
+            making.symlink_to(folder.name)
+            os.replace(making, link)
+        except OSError as error:
+            raise NoRuntime(f"{link} cannot be made: {error.strerror}") from error
     return link
 
 

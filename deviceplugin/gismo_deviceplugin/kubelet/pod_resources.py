@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from gismo_deviceplugin.kubelet import wire
+from gismo_deviceplugin.kubelet.shares import GROUP
 
 SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 _CALL_S = 5.0
@@ -37,7 +38,7 @@ class PodResources:
             f"unix://{socket}", options=[("grpc.max_receive_message_length", _LARGEST)]
         )
 
-    async def held(self, prefix: str = "gismo.io/") -> list[Held]:
+    async def held(self, prefix: str = f"{GROUP}/") -> list[Held]:
         """All shares that containers hold, of resources whose name begins so. Regular init containers are not in it."""
         answer = await self._call("List", wire.pods.ListPodResourcesRequest(), wire.pods.ListPodResourcesResponse)
         return [
@@ -49,7 +50,7 @@ class PodResources:
             for share in devices.device_ids
         ]
 
-    async def allocatable(self, prefix: str = "gismo.io/") -> dict[str, frozenset[str]]:
+    async def allocatable(self, prefix: str = f"{GROUP}/") -> dict[str, frozenset[str]]:
         """Shares that the kubelet has accepted as healthy, by resource."""
         request = wire.pods.AllocatableResourcesRequest()
         answer = await self._call("GetAllocatableResources", request, wire.pods.AllocatableResourcesResponse)

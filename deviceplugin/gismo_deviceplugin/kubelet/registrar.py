@@ -45,8 +45,9 @@ class Registrar:
             await self._plugins.pop(resource).stop()
             self._registered.pop(resource, None)
         for resource, (tenant, healthy) in wanted.items():
-            plugin = self._plugins.setdefault(resource, Plugin(tenant, self._before_start))
-            await plugin.update(tenant, healthy=healthy)
+            if resource not in self._plugins:
+                self._plugins[resource] = Plugin(tenant, self._before_start)
+            await self._plugins[resource].update(tenant, healthy=healthy)
         self._wake.set()
 
     def registered(self) -> frozenset[str]:

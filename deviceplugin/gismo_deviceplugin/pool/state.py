@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gismo_core import node_marker
 from gismo_core.node_marker import NodeMarker
+from gismo_deviceplugin.kubelet.shares import MARKER
 
 ROOT = Path("/run/gismo/stores")
-MARKER = "node.json"
 # Any user's processes make their files in it, and nobody takes away another's; the marker is root's.
 _MODE = 0o1777
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 import gismo_core
 from gismo_core import node_marker
 from gismo_deviceplugin.kubelet import shares
-from gismo_deviceplugin.pool import state
 from gismo_deviceplugin.pool.state import StateDirectories
 
 STORE = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -25,7 +25,7 @@ def test_prepared_once_and_the_same_again(tmp_path: Path) -> None:
     assert directories.prepare(STORE, 3) == folder
     assert (folder / "of-a-process").read_text() == "kept"
     assert folder.stat().st_mode & 0o7777 == 0o1777
-    marker = node_marker.read(folder / state.MARKER)
+    marker = node_marker.read(folder / shares.MARKER)
     assert (marker.host_id, marker.store_uuid) == (3, uuid.UUID(STORE))
     assert directories.stores() == {STORE}
     with pytest.raises(ValueError, match="is of host id 3 in this boot"):
@@ -39,11 +39,11 @@ def test_what_an_earlier_boot_left_is_void(tmp_path: Path) -> None:
     directories = StateDirectories(tmp_path)
     folder = directories.prepare(STORE, 3)
     (folder / "of-a-process").write_text("void")
-    marker = node_marker.read(folder / state.MARKER)
-    (folder / state.MARKER).write_text(replace(marker, boot_id=str(uuid.UUID(int=9))).text())
+    marker = node_marker.read(folder / shares.MARKER)
+    (folder / shares.MARKER).write_text(replace(marker, boot_id=str(uuid.UUID(int=9))).text())
     directories.prepare(STORE, 4)
-    assert [one.name for one in folder.iterdir()] == [state.MARKER]
-    assert node_marker.read(folder / state.MARKER).host_id == 4
+    assert [one.name for one in folder.iterdir()] == [shares.MARKER]
+    assert node_marker.read(folder / shares.MARKER).host_id == 4
 
 
 def test_an_empty_directory_of_the_container_runtime_is_prepared_not_believed(tmp_path: Path) -> None:
@@ -67,5 +67,5 @@ def test_a_container_opens_the_store_as_its_node(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(name, value)
     with gismo_core.open() as store:
         assert store.host_id == 7
+    assert Path(os.environ["GISMO_NODE_MARKER"]) == folder / shares.MARKER
     assert (tmp_path / "stores" / STORE / uuid.UUID(STORE).hex / "state").exists()
-    assert shares.MARKER == state.MARKER
