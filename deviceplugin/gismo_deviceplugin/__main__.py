@@ -9,9 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from gismo_deviceplugin.agent import Agent, CannotStart, Options
+from gismo_deviceplugin.agent import Agent, Options
 from gismo_deviceplugin.kubelet import pod_resources, registrar
 from gismo_deviceplugin.pool import state
+from gismo_kube.connection import CannotStart
 
 
 def options(arguments: list[str]) -> tuple[Options, str]:
@@ -53,8 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; the exit code."""
     chosen, level = options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("kopf.objects", "kopf.activities"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         asyncio.run(Agent(chosen).run())
     except CannotStart as error:

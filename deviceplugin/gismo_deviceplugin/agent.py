@@ -16,9 +16,6 @@ from typing import Any
 
 import grpc
 import kopf
-import urllib3
-from kubernetes import client, config
-from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError, UnauthorizedError
 from kubernetes.utils.quantity import parse_quantity
 
 from gismo_core import node_marker
@@ -34,14 +31,12 @@ from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
 from gismo_deviceplugin.status import status
+from gismo_kube import informer
+from gismo_kube.connection import REFUSED, REQUEST_ERRORS, CannotStart, api_client, in_words, starting
 
 logger = logging.getLogger("gismo.agent")
 
 _ROUND_S = 2.0  # what no event tells: who holds a share, and what other nodes wrote into the memory
-
-
-class CannotStart(RuntimeError):
-    """In words that say what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +66,9 @@ class Agent:
             runtime.ensure(options.runtime)
         except runtime.NoRuntime as error:
             raise CannotStart(str(error)) from error
-        try:
-            self._api = _client(options)
+        with starting():
+            self._api = api_client(options.kubeconfig)
             self._cluster = Cluster(self._api, self._wake_up)
-        except config.ConfigException as error:
-            raise CannotStart(f"no way to an API server: {error}; give --kubeconfig, or run it in a pod") from error
-        except ResourceNotFoundError as error:
-            raise CannotStart(f"{error}: apply the files of crds/ first, or install the chart") from error
-        except UnauthorizedError as error:
-            raise CannotStart("the API server refused the credentials") from error
-        except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise CannotStart(f"the API server does not answer: {_short(error)}") from error
 
     async def run(self) -> None:
         """Until a signal."""
@@ -89,18 +76,13 @@ class Agent:
         self._pods = PodResources(self._options.pod_resources)
         admission = Admission(self._state, self._pods, self._options.boot_id)
         self._registrar = Registrar(admission.before_start, self._options.device_plugins)
-        registry = kopf.OperatorRegistry()
+        registry = informer.registry(self._api)
         self._cluster.register(registry)
-
-        @kopf.on.login(registry=registry, retries=3)
-        def login(**_: Any) -> kopf.ConnectionInfo:
-            return _connection(self._api.configuration)
-
         tasks = [asyncio.create_task(self._registrar.run()), asyncio.create_task(self._rounds(stop))]
         try:
             await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
         except kopf.LoginError as error:
-            raise CannotStart("the API server refused the credentials") from error
+            raise CannotStart(REFUSED) from error
         finally:
             for task in tasks:
                 task.cancel()
@@ -123,8 +105,8 @@ class Agent:
                         told = True
                     if self._cluster.synced:
                         await self._round()
-                except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-                    logger.warning("again in %.0f s: %s", _ROUND_S, _short(error))
+                except REQUEST_ERRORS as error:
+                    logger.warning("again in %.0f s: %s", _ROUND_S, in_words(error))
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -193,39 +175,3 @@ class Agent:
     def _holders(self, one: RangeView) -> tuple[str, ...]:
         """Pods that hold a share of this store."""
         return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == one.store_uuid}))
-
-
-def _client(options: Options) -> Any:
-    if options.kubeconfig:
-        config.load_kube_config(options.kubeconfig)
-    else:
-        config.load_config()
-    configuration = client.Configuration.get_default_copy()
-    configuration.retries = False
-    return client.ApiClient(configuration)
-
-
-def _connection(configuration: Any) -> kopf.ConnectionInfo:
-    header = configuration.get_api_key_with_prefix("BearerToken") or configuration.get_api_key_with_prefix(
-        "authorization"
-    )
-    scheme, _, token = (header or "").rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        username=configuration.username or None,
-        password=configuration.password or None,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-    )
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, DynamicApiError):
-        return str(error.summary())
-    if isinstance(error, client.ApiException):
-        return f"{error.status} {error.reason}"
-    return f"{type(error).__name__}: {error}"

@@ -1,7 +1,6 @@
 """The API server, for an agent: what there is of all pools, kept up to date by kopf, and the status of its own GismoNodes.
 
-kopf is an informer here, as in the operator: raw events only. Its index is what makes everything known before the first
-event is told. Being late costs only time: what an agent must not do by a stale view, the pool label refuses.
+kopf is an informer here (gismo_kube.informer). Being late costs only time: what an agent must not do by a stale view, the pool label refuses.
 """
 
 from __future__ import annotations
@@ -12,23 +11,21 @@ from datetime import datetime, timezone
 from typing import Any
 
 import kopf
-from kubernetes import dynamic
 
 from gismo_deviceplugin.kubelet.shares import GROUP
+from gismo_kube.connection import dynamic_client
 
 VERSION = "v1alpha1"
 MANAGER = "gismo-agent"
 REGIONS_ANNOTATION = f"{GROUP}/regions"
 _REQUEST_S = 5.0
-_NO_CACHE = "/dev/null/none"  # what the API server serves is asked anew: no file in a /tmp that others write, or that is not there
-_WATCH_S = 300
 
 
 class Cluster:
     """All GismoNodes and GismoNamespaces, and one's own words about some of them."""
 
     def __init__(self, api: Any, changed: Callable[[], object]) -> None:
-        client = dynamic.DynamicClient(api, cache_file=_NO_CACHE)
+        client = dynamic_client(api)
         self._statuses = client.resources.get(api_version=f"{GROUP}/{VERSION}", kind="GismoNode").status
         self._cluster = client.resources.get(api_version="v1", kind="Node")
         self._changed = changed
@@ -61,15 +58,6 @@ class Cluster:
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """The handlers."""
-
-        @kopf.on.startup(registry=registry)
-        def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-            settings.posting.enabled = False
-            settings.scanning.disabled = True
-            settings.watching.server_timeout = _WATCH_S
-            settings.watching.client_timeout = _WATCH_S + 10
-            settings.networking.request_timeout = 30
-
         for plural in self._objects:
             self._follow(plural, registry)
 

@@ -7,7 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
-from gismo_operator.process import CannotStart, Operator, Options
+from gismo_kube.connection import CannotStart
+from gismo_operator.process import Operator, Options
 
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -31,8 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; the exit code."""
     chosen, level = options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # says of every event that it was handled
-    logging.getLogger("kopf.activities").setLevel(logging.WARNING)
     try:
         return Operator(chosen).run()
     except CannotStart as error:

@@ -1,7 +1,6 @@
 """What changes in the cluster, as kopf tells it: it makes pools due, and nothing else.
 
-kopf is an informer here: raw events only. Its other handlers would put finalizers on objects and a copy of each spec into
-an annotation. Its index is what makes all Nodes known before the first event is told.
+kopf is an informer here (gismo_kube.informer); its index makes all Nodes known before the first event is told.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from gismo_operator.api.v1alpha1 import GROUP, VERSION
 from gismo_operator.due import Due
 from gismo_operator.kube import cluster_node
 from gismo_operator.reconcile.observed import ClusterNode
-
-_WATCH_S = 300  # a watch is made anew after that, lest a connection that died silently is believed for ever
 
 
 class Informer:
@@ -42,17 +39,8 @@ class Informer:
         for pool in pools:
             self._due.add(pool)
 
-    def registry(self) -> kopf.OperatorRegistry:
-        """The handlers, for kopf.run()."""
-        registry = kopf.OperatorRegistry()
-
-        @kopf.on.startup(registry=registry)
-        def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-            settings.posting.enabled = False
-            settings.scanning.disabled = True  # the chart brings the CRDs before the operator; no right to watch them
-            settings.watching.server_timeout = _WATCH_S
-            settings.watching.client_timeout = _WATCH_S + 10
-            settings.networking.request_timeout = 30
+    def register(self, registry: kopf.OperatorRegistry) -> None:
+        """The handlers."""
 
         @kopf.index("", "v1", "nodes", registry=registry, id="cluster")
         def known(name: str, body: kopf.Body, **_: Any) -> None:
@@ -72,8 +60,6 @@ class Informer:
         @kopf.on.event(GROUP, VERSION, "gismonodes", registry=registry)
         def child(spec: kopf.Spec, **_: Any) -> None:
             self._pool(spec["pool"])
-
-        return registry
 
     def _tell(self, name: str, body: Mapping[str, Any] | None) -> bool:
         """Whether what matters here has changed: a kubelet writes its Node all the time. kopf has called the index before."""

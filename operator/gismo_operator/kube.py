@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from kubernetes import dynamic
 from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
+from gismo_kube.connection import dynamic_client
 from gismo_operator.api.v1alpha1 import (
     GROUP,
     VERSION,
@@ -33,7 +33,6 @@ MANAGER = "gismo-operator"
 AGENT_ANNOTATION = "gismo.io/regions"  # an agent writes it to its Node: what memory there is
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _PAGE = 500
-_NO_CACHE = "/dev/null/none"  # what the API server serves is asked anew: no file in a /tmp that others write, or that is not there
 
 
 class Stale(RuntimeError):
@@ -60,7 +59,7 @@ class Kube:
         may_write: Callable[[], bool] = lambda: True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        client = dynamic.DynamicClient(api, cache_file=_NO_CACHE)
+        client = dynamic_client(api)
         own = f"{GROUP}/{VERSION}"
         self._pools = client.resources.get(api_version=own, kind="GismoPool")
         self._ranges = client.resources.get(api_version=own, kind="GismoNamespace")

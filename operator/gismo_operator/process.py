@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import kopf
-import urllib3
-from kubernetes import client, config
-from kubernetes.dynamic.exceptions import DynamicApiError, ResourceNotFoundError, UnauthorizedError
 
+from gismo_kube import informer
+from gismo_kube.connection import REFUSED, REQUEST_ERRORS, CannotStart, api_client, in_words, starting
 from gismo_operator.due import Due
 from gismo_operator.informer import Informer
 from gismo_operator.kube import Kube, NotLeader
@@ -22,7 +21,6 @@ from gismo_operator.reconciler import Reconciler
 
 logger = logging.getLogger("gismo.operator")
 
-_REFUSED = "the API server refused the credentials: a token that has expired, or of another cluster?"
 _END_S = 2 * REQUEST_S  # a look that is under way ends within it
 
 
@@ -35,26 +33,14 @@ class Options:
     liveness: str | None = None  # URL that kopf answers, such as http://0.0.0.0:8080/healthz
 
 
-class CannotStart(RuntimeError):
-    """In words that say what to do."""
-
-
 class Operator:
     """One replica, from run() to its end."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        try:
-            self._api = api = _client(options)
+        with starting():
+            self._api = api = api_client(options.kubeconfig)
             kube = Kube(api, cluster=lambda: self._informer.nodes(), may_write=lambda: self._leadership.leads())
-        except config.ConfigException as error:
-            raise CannotStart(f"no way to an API server: {error}; give --kubeconfig, or run it in a pod") from error
-        except ResourceNotFoundError as error:
-            raise CannotStart(f"{error}: apply the files of crds/ first, or install the chart") from error
-        except UnauthorizedError as error:
-            raise CannotStart(_REFUSED) from error
-        except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise CannotStart(f"the API server does not answer: {_short(error)}") from error
         self._due = Due()
         self._informer = Informer(self._due)
         self._leadership = Leadership(api, namespace=options.namespace)
@@ -66,11 +52,8 @@ class Operator:
         """Until SIGTERM or SIGINT: 0; 1 where the Lease was lost, to be started again as one that waits. CannotStart."""
         worker = threading.Thread(target=self._work, name="worker")
         worker.start()
-        registry = self._informer.registry()
-
-        @kopf.on.login(registry=registry, retries=3)
-        def login(**_: Any) -> kopf.ConnectionInfo:
-            return _connection(self._api.configuration)
+        registry = informer.registry(self._api)
+        self._informer.register(registry)
 
         @kopf.on.startup(registry=registry)
         def stand(**_: Any) -> None:
@@ -79,7 +62,7 @@ class Operator:
         try:
             asyncio.run(self._informed(registry))
         except kopf.LoginError as error:
-            raise CannotStart(_REFUSED) from error
+            raise CannotStart(REFUSED) from error
         finally:
             self._due.close()
             worker.join(_END_S)
@@ -114,8 +97,8 @@ class Operator:
                 again = self._reconciler.look(pool)
             except NotLeader:
                 continue
-            except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-                logger.warning("pool %s: again in %.1f s: %s", pool, self._due.failed(pool), _short(error))
+            except REQUEST_ERRORS as error:
+                logger.warning("pool %s: again in %.1f s: %s", pool, self._due.failed(pool), in_words(error))
             except Exception:
                 wait = self._due.failed(pool)
                 logger.exception("pool %s: a bug, or an object that was never to be; again in %.1f s", pool, wait)
@@ -123,40 +106,3 @@ class Operator:
                 self._due.succeeded(pool)
                 if again is not None:
                     self._due.add(pool, again)
-
-
-def _client(options: Options) -> Any:
-    if options.kubeconfig:
-        config.load_kube_config(options.kubeconfig)
-    else:
-        config.load_config()
-    configuration = client.Configuration.get_default_copy()
-    configuration.retries = False  # the queue tries again; a call that tries by itself would outlast the Lease
-    return client.ApiClient(configuration)
-
-
-def _connection(configuration: Any) -> kopf.ConnectionInfo:
-    """For kopf, the same API server and account. A token that rotates is read again each time that kopf asks."""
-    header = configuration.get_api_key_with_prefix("BearerToken") or configuration.get_api_key_with_prefix(
-        "authorization"
-    )
-    scheme, _, token = (header or "").rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        username=configuration.username or None,
-        password=configuration.password or None,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-    )
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, DynamicApiError):
-        return str(error.summary())
-    if isinstance(error, client.ApiException):
-        return f"{error.status} {error.reason}"
-    return f"{type(error).__name__}: {error}"

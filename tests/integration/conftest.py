@@ -24,10 +24,12 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def client(control_plane: Any) -> Any:
     """kubernetes.dynamic.DynamicClient of an administrator."""
-    from kubernetes import config, dynamic
+    from kubernetes import config
+
+    from gismo_kube.connection import dynamic_client
 
     api = config.new_client_from_config(str(control_plane.kubeconfig()))
-    made = dynamic.DynamicClient(api, cache_file="/dev/null/none")
+    made = dynamic_client(api)
     crds = made.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
     for path in sorted((ROOT / "crds").glob("*.yaml")):
         crds.create(body=yaml.safe_load(path.read_text()))
