@@ -67,8 +67,8 @@ ray-old: setup ## an environment with the oldest Ray that is tested, outside the
 	@$(BIN)/python tests/ray_old.py
 
 .PHONY: crds
-crds: setup ## make crds/ anew from the models of the operator's API
-	@$(BIN)/python -m gismo_operator.crdgen crds
+crds: setup ## make crds/ and those of the chart anew from the models of the operator's API
+	@$(BIN)/python -m gismo_operator.crdgen crds charts/gismo
 
 .PHONY: demo
 demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the store alone, half a minute
@@ -108,6 +108,10 @@ format: venv ## put all sources into the project's format
 dist: venv ## wheel and sdist into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@$(BIN)/python -c 'from scikit_build_core.build import build_sdist as b; print("dist/" + b("dist"))'
+
+.PHONY: images
+images: venv ## the image of operator and agent (BASE=… PUSH=… IMAGE=gismo TAG=version ENGINE=docker|podman|buildah)
+	@BASE='$(BASE)' PUSH='$(PUSH)' IMAGE='$(IMAGE)' TAG='$(TAG)' ENGINE='$(ENGINE)' tools/images.sh
 
 .PHONY: clean
 clean: ## remove everything that was built, .venv too

@@ -1,4 +1,7 @@
-"""CustomResourceDefinitions from the models of api/: `python -m gismo_operator.crdgen FOLDER` writes a file for each.
+"""CustomResourceDefinitions from the models of api/, a file for each: `python -m gismo_operator.crdgen FOLDER CHART`.
+
+In the chart they are templates, since Helm never upgrades what lies in a chart's own crds/; and they outlive the chart, as
+with a CRD all its objects go.
 
 Kubernetes wants a structural schema: no references, no titles, no null, and no additionalProperties beside properties.
 pydantic's JSON schema is brought into that form. CRDs are never edited by hand; a test compares them with this.
@@ -202,6 +205,17 @@ def written(kind: Kind) -> str:
     return _HEADER + str(yaml.safe_dump(crd(kind), sort_keys=False, width=120, allow_unicode=True))
 
 
+def in_chart(kind: Kind) -> str:
+    """The template of one kind."""
+    made = crd(kind)
+    made["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    made["metadata"]["labels"] = {"app.kubernetes.io/part-of": "gismo"}
+    text = str(yaml.safe_dump(made, sort_keys=False, width=120, allow_unicode=True))
+    if "{{" in text:
+        raise ValueError(f"{kind.name}: what Helm takes for its own stands in a description")
+    return "{{- if .Values.crds.install }}\n" + _HEADER + text + "{{- end }}\n"
+
+
 def file_name(kind: Kind) -> str:
     """As controller-gen calls them."""
     return f"{v1alpha1.GROUP}_{kind.plural}.yaml"
@@ -209,13 +223,14 @@ def file_name(kind: Kind) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write all of them."""
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
-        print("python -m gismo_operator.crdgen FOLDER", file=sys.stderr)
+    if len(arguments) != 2 or {"-h", "--help"} & set(arguments):
+        print("python -m gismo_operator.crdgen FOLDER CHART", file=sys.stderr)
         return 2
-    folder = Path(arguments[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in KINDS:
-        (folder / file_name(kind)).write_text(written(kind))
+    plain, chart = Path(arguments[0]), Path(arguments[1]) / "templates" / "crds"
+    for folder, text in ((plain, written), (chart, in_chart)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in KINDS:
+            (folder / file_name(kind)).write_text(text(kind))
     return 0
 
 

@@ -108,7 +108,7 @@ class Kube:
         ranges = {one.spec.namespace: one for one in observed.namespaces}
         for name, spec in plan.ranges.items():
             there = ranges.get(name)
-            if there is None or there.spec != spec:
+            if there is None or there.spec != spec or _lacks_finalizer(there):
                 body = _body("GismoNamespace", range_object(spec.pool, name), spec, there)
                 body["metadata"]["finalizers"] = [FINALIZER]
                 self._write(self._ranges, body, there is None)
@@ -232,6 +232,11 @@ def _body(kind: str, name: str, spec: RangeSpec | NodeSpec, there: GismoNamespac
         "metadata": metadata,
         "spec": spec.model_dump(by_alias=True, mode="json", exclude_none=True),
     }
+
+
+def _lacks_finalizer(one: GismoNamespace) -> bool:
+    """Somebody took it off: an uninstall, before this operator came. It cannot be put on what is being deleted."""
+    return one.metadata.deletion_timestamp is None and FINALIZER not in one.metadata.finalizers
 
 
 def cluster_node(one: Mapping[str, Any]) -> ClusterNode:

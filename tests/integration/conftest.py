@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import accounts
 import apiserver
 import pytest
+import two_nodes
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +46,17 @@ def client(control_plane: Any) -> Any:
             time.sleep(0.05)
         assert conditions.get("NonStructuralSchema") is None, conditions["NonStructuralSchema"].message
     return made
+
+
+@pytest.fixture(scope="session")
+def installed(client: Any) -> Any:
+    """client, where the chart's accounts, their roles and the policy about agents are."""
+    accounts.install(client)
+    return client
+
+
+@pytest.fixture
+def world(installed: Any, control_plane: Any) -> Iterator[two_nodes.Cluster]:
+    """The nodes, not running yet; `two_nodes.played` starts them."""
+    with two_nodes.two_nodes(installed, control_plane) as made:
+        yield made

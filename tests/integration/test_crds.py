@@ -144,6 +144,15 @@ def test_what_can_be_changed(pools: Any, pool: Any) -> None:
     assert [(one["name"], one["sharesPerNode"]) for one in found] == [("team-a", 3), ("team-c", 64)]
 
 
+def test_a_pool_may_have_no_namespaces(pools: Any) -> None:
+    made = pools.create(body=changed("spec.namespaces", None))
+    assert "namespaces" not in made.to_dict()["spec"]
+    pools.server_side_apply(body=changed("spec.namespaces", []), name="rack1", field_manager="kubectl")
+    pools.server_side_apply(body=GOOD, name="rack1", field_manager="kubectl", force_conflicts=True)
+    pools.server_side_apply(body=changed("spec.namespaces", []), name="rack1", field_manager="kubectl")
+    pools.delete(name="rack1")
+
+
 def test_a_range_never_moves_and_a_node_keeps_its_host_id(client: Any) -> None:
     ranges = client.resources.get(api_version="gismo.io/v1alpha1", kind="GismoNamespace")
     body: dict[str, Any] = {

@@ -21,6 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 _TOKEN = "of-the-tests"
+# What service accounts ask for, and what they get.
+_AUDIT = """apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata, userGroups: [system:serviceaccounts]}, {level: None}]
+"""
+AUDIT_LOG = "audit.log"  # below the folder: a JSON object in each line
 _READY_S = 120.0
 _END_S = 10.0
 
@@ -67,6 +74,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
+    (folder / "audit.yaml").write_text(_AUDIT)
     (folder / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -91,6 +99,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
             "--authorization-mode=RBAC", f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}", "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true",
+            f"--audit-policy-file={folder / 'audit.yaml'}", f"--audit-log-path={folder / AUDIT_LOG}",
             "--disable-admission-plugins=ServiceAccount",  # no controller makes the accounts' tokens here
         )  # fmt: skip
         ca_file = folder / "certs" / "apiserver.crt"

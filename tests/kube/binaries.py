@@ -106,7 +106,7 @@ PROGRAMS: Mapping[str, Program] = {
         Program("helm", "helm.sh/helm/v3", f"v{HELM}", "helm.sh/helm/v3/cmd/helm"),
     )
 }
-CONTROL_PLANE = ("kube-apiserver", "etcd")  # all that the tests against an API server need
+CONTROL_PLANE = ("kube-apiserver", "etcd", "helm")  # all that the tests against an API server need
 
 
 class BuildFailed(RuntimeError):
@@ -229,7 +229,9 @@ def main(arguments: list[str]) -> int:
     """Build what is named, or a set."""
     parser = argparse.ArgumentParser(description="Build programs of Kubernetes")
     parser.add_argument("--cache", type=Path, default=cache())
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PROGRAMS)} ({', '.join(CONTROL_PLANE)})")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(PROGRAMS)} ({', '.join(CONTROL_PLANE)})"
+    )
     parser.add_argument("--cluster", action="store_true", help="all of them")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in PROGRAMS]

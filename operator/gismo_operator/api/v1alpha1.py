@@ -196,7 +196,7 @@ class PoolSpec(Model):
                     "the coherence cannot be changed: the stores were formatted for it",
                 ),
                 rule(
-                    "!has(self.source.emulated) || "
+                    "!has(self.source.emulated) || !has(self.namespaces) || "
                     f"!({is_whole('self.source.emulated.capacity')}) || "
                     f"!self.namespaces.all(n, {is_whole('n.size')}) || "
                     f"self.namespaces.map(n, {whole('n.size')}).sum() <= {whole('self.source.emulated.capacity')}",
@@ -408,6 +408,7 @@ POOL_RULES = [
     ),
     rule("size(self.metadata.name) <= 60", "the name must have at most 60 characters"),
     rule(
+        "!has(self.spec.namespaces) || "
         f"self.spec.namespaces.all(n, size(self.metadata.name) + size(n.name) <= {_NAMES_TOGETHER})",
         f"the names of the pool and of each namespace must have at most {_NAMES_TOGETHER} characters together",
     ),

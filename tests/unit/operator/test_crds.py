@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from gismo_operator.api import v1alpha1
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("folder", ["crds"])
-def test_the_files_are_what_the_models_say(folder: str) -> None:
-    made = {crdgen.file_name(kind): crdgen.written(kind) for kind in crdgen.KINDS}
+@pytest.mark.parametrize(
+    ("folder", "text"), [("crds", crdgen.written), ("charts/gismo/templates/crds", crdgen.in_chart)]
+)
+def test_the_files_are_what_the_models_say(folder: str, text: Callable[[crdgen.Kind], str]) -> None:
+    made = {crdgen.file_name(kind): text(kind) for kind in crdgen.KINDS}
     there = {path.name: path.read_text() for path in (ROOT / folder).glob("*.yaml")}
     assert there == made, "run `make crds`"
 

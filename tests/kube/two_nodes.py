@@ -1,0 +1,201 @@
+"""The operator and the agents of two nodes as real processes under the chart's own accounts, a real API server, and memory
+that both nodes share; in the kubelets' place stands their end of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import accounts
+import chart
+from apiserver import ControlPlane
+from cleaning import remove_all
+from fake_kubelet import Kubelet, Pod
+
+import gismo_core
+
+ROOT = Path(__file__).resolve().parents[2]
+POOL = "rack9"
+NODES = ("node-a", "node-b")
+_WAIT_S = 60.0
+
+
+class Cluster:
+    """An operator and the agents of two nodes, on one memory."""
+
+    def __init__(self, client: Any, folder: Path) -> None:
+        own = "gismo.io/v1alpha1"
+        self.pools = client.resources.get(api_version=own, kind="GismoPool")
+        self.ranges = client.resources.get(api_version=own, kind="GismoNamespace")
+        self.nodes = client.resources.get(api_version=own, kind="GismoNode")
+        self.cluster = client.resources.get(api_version="v1", kind="Node")
+        self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
+        self.folder = folder
+        self.memory = folder / "memory"
+        self.memory.mkdir()
+        self.kubelets = {}
+        for node in NODES:
+            (folder / node).mkdir()
+            self.kubelets[node] = Kubelet(folder / node)
+        self.kubeconfigs: dict[str, Path] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        """The operator, or the agent of a node."""
+        if name == "operator":
+            where, command = "operator", ["-m", "gismo_operator", "--namespace", chart.NAMESPACE]
+        else:
+            where, command = "deviceplugin", ["-m", "gismo_deviceplugin", "--node", name]
+            command += ["--device-plugins", str(self.folder / name)]
+            command += ["--pod-resources", str(self.kubelets[name].pod_resources)]
+            command += ["--state", str(self.folder / f"{name}-state"), "--runtime", str(self.folder / "runtime")]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *command, "--kubeconfig", str(self.kubeconfigs[name])],
+                cwd=ROOT / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait()
+
+    def apply(self, *namespaces: dict[str, Any]) -> None:
+        body = {
+            "apiVersion": "gismo.io/v1alpha1",
+            "kind": "GismoPool",
+            "metadata": {"name": POOL},
+            "spec": {
+                "source": {"emulated": {"capacity": "256Mi", "directory": str(self.memory)}},
+                "nodeSelector": {"pool": POOL},
+                "namespaces": list(namespaces),
+            },
+        }
+        self.pools.server_side_apply(body=body, name=POOL, field_manager="kubectl")
+
+    def condition(self, name: str) -> tuple[str, str, str] | None:
+        for one in self.pools.get(name=POOL).to_dict().get("status", {}).get("conditions", []):
+            if one["type"] == name:
+                return one["status"], one["reason"], one.get("message", "")
+        return None
+
+    def describe(self) -> str:
+        objects = [
+            one.to_dict() for one in (*self.nodes.get().items, *self.ranges.get().items, *self.pools.get().items)
+        ]
+        logs = "\n".join(f"--- {name}\n{self.log(name)[-3000:]}" for name in self.processes)
+        return "\n".join(str({key: one.get(key) for key in ("kind", "spec", "status")}) for one in objects) + logs
+
+    async def eventually(self, what: Callable[[], bool]) -> None:
+        end = time.monotonic() + _WAIT_S
+        while not what():
+            assert time.monotonic() < end, self.describe()
+            await asyncio.sleep(0.05)
+
+    async def ready(self) -> None:
+        """On both nodes: one alone may be before the other's agent has started."""
+
+        def seen() -> bool:
+            on = (self.pools.get(name=POOL).to_dict().get("status") or {}).get("nodesReady")
+            return (self.condition("Ready") or ("",))[0] == "True" and on == f"{len(NODES)}/{len(NODES)}"
+
+        await self.eventually(seen)
+
+    async def offered(self, node: str, resource: str) -> None:
+        def seen() -> bool:
+            one = self.kubelets[node].endpoints.get(resource)
+            return one is not None and set(one.devices.values()) == {"Healthy"}
+
+        await self.eventually(seen)
+
+    def open(self, node: str, pod: Pod) -> gismo_core.Store:
+        """As the container does: with the paths of the answer to Allocate, as the node has them."""
+        paths = {mount.container_path: mount.host_path for mount in pod.answer.mounts}
+        store = paths[pod.answer.envs["GISMO_STORE"].removeprefix("file:")]
+        state = paths[pod.answer.envs["GISMO_STATE_DIR"]]
+        assert Path(state).is_relative_to(self.folder / f"{node}-state")
+        from gismo_core import node_marker
+
+        marker = node_marker.read(Path(state) / "node.json")
+        return gismo_core.open(store, state_dir=state, host_id=marker.host_id)
+
+    def run(self, pod: Pod, code: str) -> str:
+        """Run it as the container would: a plain Python that has no Gismo, the answer's environment, its paths as the node has
+        them; from another folder, since this checkout is no part of an image."""
+        envs = dict(pod.answer.envs)
+        for mount in pod.answer.mounts:
+            envs = {name: value.replace(mount.container_path, mount.host_path) for name, value in envs.items()}
+        python = getattr(sys, "_base_executable", sys.executable)
+        done = subprocess.run(
+            [python, "-c", code], env={**envs, "PATH": os.environ["PATH"]}, cwd="/", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for name, process in self.processes.items():
+            assert process.wait(30) in (0, -signal.SIGKILL), self.log(name)
+            assert "Traceback" not in self.log(name), self.log(name)
+
+
+@contextmanager
+def two_nodes(client: Any, control_plane: ControlPlane) -> Iterator[Cluster]:
+    """Nothing of it is left afterwards; nothing runs until start()."""
+    with tempfile.TemporaryDirectory(prefix="gismo-c-", dir="/dev/shm") as folder:
+        made = Cluster(client, Path(folder))
+        for name in NODES:
+            body: dict[str, Any] = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name, "labels": {"pool": POOL}},
+            }
+            made.cluster.create(body=body)
+            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            status = {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": boot_id}}
+            body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}
+            made.cluster.status.patch(name=name, body=body, content_type="application/merge-patch+json")
+            made.kubeconfigs[name] = accounts.kubeconfig(control_plane, client, accounts.AGENT, name)
+        made.kubeconfigs["operator"] = accounts.kubeconfig(control_plane, client, accounts.OPERATOR)
+        try:
+            yield made
+            made.end()
+        finally:
+            for process in made.processes.values():
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            pods = client.resources.get(api_version="v1", kind="Pod")
+            for one in pods.get(namespace=chart.NAMESPACE).items:
+                pods.delete(name=one.metadata.name, namespace=chart.NAMESPACE, body={"gracePeriodSeconds": 0})
+            remove_all(made.pools, made.ranges, made.nodes, made.cluster)
+            for one in made.leases.get(namespace=chart.NAMESPACE).items:
+                made.leases.delete(name=one.metadata.name, namespace=chart.NAMESPACE)
+
+
+def played(world: Cluster, story: Callable[[], Awaitable[None]]) -> None:
+    async def play() -> None:
+        for kubelet in world.kubelets.values():
+            await kubelet.start()
+        for name in ("operator", *NODES):
+            world.start(name)
+        try:
+            await story()
+        finally:
+            for kubelet in world.kubelets.values():
+                await kubelet.stop()
+
+    asyncio.run(play())
