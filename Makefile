@@ -111,7 +111,7 @@ dist: venv ## wheel and sdist into dist/
 
 .PHONY: images
 images: venv ## the image of operator and agent (BASE=… PUSH=… IMAGE=gismo TAG=version ENGINE=docker|podman|buildah)
-	@BASE='$(BASE)' PUSH='$(PUSH)' IMAGE='$(IMAGE)' TAG='$(TAG)' ENGINE='$(ENGINE)' tools/images.sh
+	@BASE='$(BASE)' BUILD_ARGUMENTS='$(BUILD_ARGUMENTS)' PUSH='$(PUSH)' IMAGE='$(IMAGE)' TAG='$(TAG)' ENGINE='$(ENGINE)' tools/images.sh
 
 .PHONY: clean
 clean: ## remove everything that was built, .venv too

@@ -2,6 +2,7 @@
 # Builds the image of operator and agent. Called by `make images`.
 #
 #   BASE=…  its base image (Containerfile has the default)     IMAGE=gismo  TAG=the version
+#   BUILD_ARGUMENTS=…  more for the engine's build, such as --network=host
 #   PUSH=…  a registry and path: tagged and pushed there too   ENGINE=docker|podman|buildah
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,7 @@ rm -f dist/gismo_cxl-*.whl
 make dist
 build=(build)
 [[ $engine == buildah ]] && build=(bud)
-arguments=()
+read -ra arguments <<<"${BUILD_ARGUMENTS:-}"
 [[ -n ${BASE:-} ]] && arguments+=(--build-arg "BASE=$BASE")
 "$engine" "${build[@]}" "${arguments[@]}" --file Containerfile --tag "$name" .
 echo "make images: $name"
