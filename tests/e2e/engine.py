@@ -21,6 +21,7 @@ import binaries
 
 _EXEC_ROOT = Path("/run/gismo-e2e-docker")
 _SOCKET = Path("/var/run/docker.sock")
+_EMPTY_AFTERWARDS = ("/run/docker/plugins", "/run/docker", "/run/containerd/s", "/run/containerd")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _CAP_SYS_RESOURCE = 24
 _READY_S = 60.0
@@ -146,6 +147,11 @@ def take_down() -> None:
         time.sleep(0.1)
     _put_back(folder())
     shutil.rmtree(_EXEC_ROOT, ignore_errors=True)
+    for left in _EMPTY_AFTERWARDS:
+        try:
+            Path(left).rmdir()
+        except OSError:  # another's, or not there
+            pass
 
 
 def _pid_file() -> Path:
