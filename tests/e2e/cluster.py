@@ -1,0 +1,180 @@
+"""A cluster of one control plane and two workers that share a memory, in containers of one machine, made by kind.
+
+The shared memory is a folder on the machine's tmpfs, mounted in both workers: what a switch and CXL devices would be.
+The network between pods is plain: a pair of interfaces for each pod, one route for each node.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import binaries
+
+from e2e import archive, engine
+
+NAME = "gismo-e2e"
+SHARED_IN_NODES = "/var/lib/gismo/emulated"
+_SHARED = Path("/dev/shm/gismo-e2e")
+_IMAGES_IN_NODES = "/images"
+_LOADED = "/var/lib/gismo-e2e"
+_NETWORK = "kind"
+_WORKERS = 2
+_READY_S = 180
+_CNI_FILE = "/etc/cni/net.d/10-gismo-e2e.conflist"
+
+
+class ClusterFailed(RuntimeError):
+    """A command of kind or kubectl failed; the message has the end of what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node: a container of the same name."""
+
+    name: str
+    address: str
+    pods: str  # the addresses of its pods, as a CIDR
+    worker: bool
+
+
+def kubeconfig() -> Path:
+    """The file that kubectl takes for this cluster."""
+    return binaries.cache() / "cluster" / "kubeconfig"
+
+
+def shared() -> Path:
+    """The workers' shared memory, on this machine."""
+    return _SHARED
+
+
+def exists() -> bool:
+    """Is there a cluster already?"""
+    return NAME in _kind("get", "clusters").split()
+
+
+def create(image: str) -> None:
+    """Make it of nodes of this image; it wants to settle() then."""
+    _SHARED.mkdir(exist_ok=True)
+    kubeconfig().parent.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(_configuration())
+    _kind("create", "cluster", f"--image={image}", f"--kubeconfig={kubeconfig()}", "--config=-", stdin=config)
+
+
+def settle() -> None:
+    """All nodes are Ready afterwards and all pods reach one another; also after this machine was started anew."""
+    in_time = f"--timeout={_READY_S}s"
+    kubectl("wait", "--for=jsonpath={.spec.podCIDR}", "node", "--all", in_time)
+    join_network()
+    kubectl("wait", "--for=condition=Ready", "node", "--all", in_time)
+    kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns", in_time)
+
+
+def delete() -> None:
+    """No cluster, no network of it and no shared memory afterwards."""
+    _kind("delete", "cluster", f"--kubeconfig={kubeconfig()}")
+    networks = engine.docker("network", "ls", "--format={{.Name}}").split()
+    if _NETWORK in networks and not _kind("get", "clusters").split():
+        engine.docker("network", "rm", _NETWORK)
+    kubeconfig().unlink(missing_ok=True)
+    shutil.rmtree(_SHARED, ignore_errors=True)
+
+
+def load(image: Path) -> None:
+    """Both workers have the image of an archive in the cache afterwards."""
+    done = f"{_LOADED}/{image.name}"
+    told = "ctr --namespace=k8s.io images import --label=io.cri-containerd.pinned=pinned --all-platforms"
+    commands = f"[ -e {done} ] || {{ {told} {_IMAGES_IN_NODES}/{image.name} && mkdir -p {_LOADED} && touch {done}; }}"
+
+    def into(node: Node) -> None:
+        engine.docker("exec", node.name, "sh", "-c", commands)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(into, [node for node in nodes() if node.worker]))
+
+
+def join_network() -> None:
+    """Pods of all nodes reach one another: what a network plugin's DaemonSet does elsewhere."""
+    every = nodes()
+    for node in every:
+        network = {
+            "cniVersion": "1.0.0",
+            "name": NAME,
+            "plugins": [
+                {
+                    "type": "ptp",
+                    "ipMasq": False,
+                    "ipam": {
+                        "type": "host-local",
+                        "dataDir": "/run/cni-ipam-state",
+                        "ranges": [[{"subnet": node.pods}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                    },
+                },
+                {"type": "portmap", "capabilities": {"portMappings": True}},
+            ],
+        }
+        routes = [f"ip route replace {other.pods} via {other.address}" for other in every if other != node]
+        commands = "\n".join(["set -e", f"cat >{_CNI_FILE}", *routes])
+        engine.docker("exec", "-i", node.name, "sh", "-c", commands, stdin=json.dumps(network).encode())
+
+
+def nodes() -> list[Node]:
+    """All nodes, the control plane first."""
+    told = json.loads(kubectl("get", "nodes", "--output=json"))
+    return sorted(
+        (
+            Node(
+                node["metadata"]["name"],
+                next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"),
+                node["spec"]["podCIDR"],
+                "node-role.kubernetes.io/control-plane" not in node["metadata"]["labels"],
+            )
+            for node in told["items"]
+        ),
+        key=lambda node: (node.worker, node.name),
+    )
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    """One kubectl command at the cluster; its output."""
+    return _run([str(binaries.ensure("kubectl")), f"--kubeconfig={kubeconfig()}", *arguments], stdin)
+
+
+def _kind(*arguments: str, stdin: str | None = None) -> str:
+    told = [str(binaries.ensure("kind")), arguments[0], *arguments[1:2]]
+    named = [] if arguments[0] == "get" else [f"--name={NAME}"]
+    return _run([*told, *named, *arguments[2:]], stdin)
+
+
+def _run(command: list[str], stdin: str | None) -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout[-2000:], file=sys.stderr)
+        raise ClusterFailed(f"{Path(command[0]).name} {' '.join(command[1:4])}: {done.stderr[-4000:]}")
+    return done.stdout
+
+
+def _configuration() -> object:
+    kubelet = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "failCgroupV1": False,
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},  # a killed agent is to come back at once
+    }
+    mounted = [
+        {"hostPath": str(_SHARED), "containerPath": SHARED_IN_NODES},
+        {"hostPath": str(archive.folder()), "containerPath": _IMAGES_IN_NODES, "readOnly": True},
+    ]
+    return {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "networking": {"disableDefaultCNI": True},
+        "kubeadmConfigPatches": [json.dumps(kubelet)],
+        "nodes": [{"role": "control-plane"}, *({"role": "worker", "extraMounts": mounted} for _ in range(_WORKERS))],
+    }
