@@ -69,17 +69,20 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
                 f"`kubectl delete gns {observed.pool}.{name}` to lose its data"
             )
     if observed.wanted is not None and usable is not None:
-        taken = {name: spec_range(spec) for name, spec in specs.items()}
-        new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in specs]
+        # What is released now is not free before its object has gone: until then there would be two ranges on the same bytes.
+        taken = {name: spec_range(specs.get(name, one.spec)) for name, one in there.items()}
+        new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in taken]
         placed = ranges.place(taken, new, usable)
         for name, size_bytes in new:
-            if name in placed.without_room:
+            if name in placed.without_room and released:
+                continue  # when they have gone is time to say so
+            elif name in placed.without_room:
                 free = quantity.from_bytes(ranges.largest_gap(placed.ranges.values(), usable))
                 problems[name] = (
                     f"there is no gap of {quantity.from_bytes(size_bytes)}: the largest is {free}; ranges never move, so "
                     "remove a namespace, or ask for less"
                 )
-            elif name not in released:
+            else:
                 where = placed.ranges[name]
                 specs[name] = _new(observed.wanted, wanted[name], where, layout_version)
         for text in ranges.conflicts({name: spec_range(one) for name, one in specs.items()}, usable):
@@ -151,10 +154,14 @@ def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: i
 
 
 def _is_zeroed(observed: Observed, store_uuid: str) -> bool:
-    """Has the writer zeroed it, and does no other node map it any more? By store, lest an older one of that name counts."""
-    return bool(observed.nodes) and all(
-        store_uuid in node.status.released for node in observed.nodes if node.spec.standing is not Standing.DEAD
-    )
+    """Has the writer zeroed it, and does no other node map it any more? By store, lest an older one of that name counts.
+
+    What a node said before it became the writer says only that it does not map it: so the writer has to have reached the layout
+    in which it is the writer.
+    """
+    living = [node for node in observed.nodes if node.spec.standing is not Standing.DEAD]
+    has_writer = any(node.spec.writer and node.status.layout_version == node.spec.layout_version for node in living)
+    return has_writer and all(store_uuid in node.status.released for node in living)
 
 
 def _forced(observed: Observed) -> frozenset[str]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kube_objects as make
-from gismo_operator.api.v1alpha1 import NodeSpec, RangeSpec, RangeState
+from gismo_operator.api.v1alpha1 import NodeSpec, RangeSpec, RangeState, Standing
 from gismo_operator.reconcile import ranges, tenants
 
 MIB = 1024**2
@@ -55,7 +55,7 @@ def test_settings_change_and_the_range_does_not() -> None:
 def test_removed_in_use_waits_and_says_for_whom() -> None:
     first = decide(make.pool(make.tenant("one"))).specs["one"]
     releasing = decide(make.pool(), [first]).specs["one"]
-    let_go = {"released": [first.store_uuid]}
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     in_use = {"inUse": [{"namespace": "one", "holders": ["team/ray-head"]}], **let_go}
     found = decide(make.pool(), [releasing], waited=["one"], a=let_go, b=in_use)
     assert found.specs["one"].state is RangeState.RELEASING
@@ -67,7 +67,7 @@ def test_removed_in_use_waits_and_says_for_whom() -> None:
 
 def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() -> None:
     first = decide(make.pool(make.tenant("one"))).specs["one"]
-    let_go = {"released": [first.store_uuid]}
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     everywhere: Any = {"a": let_go, "b": let_go}
     assert decide(make.pool(), [first], waited=["one"], **everywhere).released == frozenset(), "agents do not know yet"
     releasing = decide(make.pool(), [first]).specs["one"]
@@ -82,12 +82,42 @@ def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() ->
     assert not gone.specs
 
 
+def test_released_is_what_the_writer_zeroed_and_nobody_else_can_say_so() -> None:
+    first = decide(make.pool(make.tenant("one"))).specs["one"]
+    releasing = decide(make.pool(), [first]).specs["one"]
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
+
+    def is_released(*specs: NodeSpec, **status: Any) -> bool:
+        nodes = make.nodes(specs, **status)
+        seen = make.observed(make.pool(), namespaces=make.stored([releasing]), nodes=nodes, waited=frozenset(["one"]))
+        return "one" in tenants.decide(seen, 2).released
+
+    assert is_released(WRITER, OTHER, a=let_go, b=let_go)
+    dead = WRITER.model_copy(update={"standing": Standing.DEAD, "writer": False, "layout_version": 2})
+    heir = OTHER.model_copy(update={"writer": True, "layout_version": 2})
+    assert not is_released(dead, heir, b=let_go), "said when another was the writer: not mapped, and not zeroed"
+    assert is_released(dead, heir, b={**let_go, "layoutVersion": 2})
+    assert not is_released(dead, a=let_go), "nobody is left who could have zeroed it"
+
+
+def test_bytes_are_free_when_their_object_has_gone() -> None:
+    first = decide(make.pool(make.tenant("one"))).specs["one"]
+    releasing = decide(make.pool(), [first]).specs["one"]
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
+    wanted = make.pool(make.tenant("two", "1Gi"))
+    found = decide(wanted, [releasing], waited=["one"], a=let_go, b=let_go)
+    assert found.released == {"one"}
+    assert not found.specs, "as long as there is one, two would overlap it"
+    assert not found.problems, "there is room as soon as one is gone"
+    assert decide(wanted).specs["two"].offset_bytes == 2 * MIB
+
+
 def test_what_is_being_released_does_not_come_back() -> None:
     first = decide(make.pool(make.tenant("one"))).specs["one"]
     releasing = decide(make.pool(), [first]).specs["one"]
     wanted = make.pool(make.tenant("one"))
     assert decide(wanted, [releasing]).specs["one"].state is RangeState.RELEASING
-    let_go = {"released": [first.store_uuid]}
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     again = decide(wanted, [releasing], waited=["one"], a=let_go, b=let_go)
     assert again.released == {"one"}
     assert "one" not in again.specs, "first the object goes, then a new one is made"
@@ -139,6 +169,7 @@ def test_over_any_history_nothing_in_use_is_freed_or_moved(history: list[Any]) -
         status = {
             "inUse": [{"namespace": name, "holders": ["x/y"]} for name in sorted(used & there.keys())],
             "released": [there[name].store_uuid for name in sorted(let_go & there.keys())],
+            "layoutVersion": WRITER.layout_version,
         }
         found = decide(
             wanted, there.values(), deleted=deleted & there.keys(), waited=let_go, version=version,
