@@ -1,7 +1,7 @@
 """The only place that talks to the API server: reads what a decision needs, writes what was decided.
 
-Ranges and host ids are written by server-side apply under one field manager, and always with the `resourceVersion` that
-they were decided on. Without it an old leader would silently overwrite the new one, as both are the same manager; with it
+Everything is written by server-side apply under one field manager, and always with the `resourceVersion` that it was
+decided on; what is deleted is named by its uid. Without it an old leader would silently overwrite the new one, as both are the same manager; with it
 the old one gets a conflict. A new object is made by create, which fails where there is one by now.
 """
 
@@ -105,37 +105,41 @@ class Kube:
     def carry_out(self, observed: Observed, plan: Plan) -> bool:
         """Make it so; whether anything was written. Stale: look again."""
         wrote = False
+        written: dict[str, str] = {}  # Gismo namespace → the resourceVersion that its object has by that
         ranges = {one.spec.namespace: one for one in observed.namespaces}
         for name, spec in plan.ranges.items():
             there = ranges.get(name)
             if there is None or there.spec != spec or _lacks_finalizer(there):
                 body = _body("GismoNamespace", range_object(spec.pool, name), spec, there)
                 body["metadata"]["finalizers"] = [FINALIZER]
-                self._write(self._ranges, body, there is None)
+                written[name] = self._write(self._ranges, body, there is None)
                 wrote = True
         nodes = {one.spec.node: one for one in observed.nodes}
-        for name, node in plan.nodes.items():
+        # Who is not the writer any more learns it before the next one does: never two.
+        for name, node in sorted(plan.nodes.items(), key=lambda item: item[1].writer):
             at = nodes.get(name)
             if at is None or at.spec != node:
                 body = _body("GismoNode", node_object(node.pool, name), node, at)
                 self._write(self._nodes, body, at is None)
                 wrote = True
         for name in plan.released:
-            self._release(ranges[name])
-            wrote = True
-        return self._say(observed, plan) or wrote
+            if FINALIZER in ranges[name].metadata.finalizers or ranges[name].metadata.deletion_timestamp is None:
+                self._release(ranges[name])
+                wrote = True
+        return self._say(observed, plan, written) or wrote
 
     def _ask(self) -> None:
         if not self._may_write():
             raise NotLeader("this operator does not lead any more")
 
-    def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> None:
+    def _write(self, resource: Any, body: dict[str, Any], is_new: bool) -> str:
+        """The resourceVersion that the object has by that."""
         self._ask()
         try:
             if is_new:
-                resource.create(body=body, field_manager=MANAGER, _request_timeout=REQUEST_S)
+                answer = resource.create(body=body, field_manager=MANAGER, _request_timeout=REQUEST_S)
             else:
-                resource.server_side_apply(
+                answer = resource.server_side_apply(
                     body=body,
                     name=body["metadata"]["name"],
                     field_manager=MANAGER,
@@ -144,27 +148,30 @@ class Kube:
                 )
         except (ConflictError, NotFoundError) as error:
             raise Stale(f"{body['kind']} {body['metadata']['name']}: {_summary(error)}") from error
+        return str(answer.metadata.resourceVersion)
 
     def _release(self, one: GismoNamespace) -> None:
-        """Its bytes are nobody's any more: take the finalizer off, and delete it."""
-        version = one.metadata.resource_version
-        patch = {"metadata": {"resourceVersion": version, "finalizers": None}}
-        self._ask()
+        """Its bytes are nobody's any more: take our finalizer off, and delete it; it, and not a later one of that name."""
+        metadata = one.metadata
+        left = [finalizer for finalizer in metadata.finalizers if finalizer != FINALIZER]
+        itself = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata.uid}}
         try:
+            self._ask()
             self._ranges.patch(
-                name=one.metadata.name,
-                body=patch,
+                name=metadata.name,
+                body={"metadata": {"resourceVersion": metadata.resource_version, "finalizers": left}},
                 content_type="application/merge-patch+json",
                 field_manager=MANAGER,
                 _request_timeout=REQUEST_S,
             )
-            self._ranges.delete(name=one.metadata.name, _request_timeout=REQUEST_S)
+            self._ask()
+            self._ranges.delete(name=metadata.name, body=itself, _request_timeout=REQUEST_S)
         except NotFoundError:
             return  # it was being deleted, and the finalizer was all that held it
         except ConflictError as error:
             raise Stale(f"GismoNamespace {one.metadata.name}: {_summary(error)}") from error
 
-    def _say(self, observed: Observed, plan: Plan) -> bool:
+    def _say(self, observed: Observed, plan: Plan, written: Mapping[str, str]) -> bool:
         wrote = False
         if observed.wanted is not None:
             pool = observed.wanted
@@ -178,18 +185,21 @@ class Kube:
                 "namespacesReady": plan.pool.namespaces_ready,
                 "nodesReady": plan.pool.nodes_ready,
             }
-            wrote = self._status(self._pools, pool, status, plan.pool.conditions)
+            version = pool.metadata.resource_version
+            wrote = self._status(self._pools, pool, version, status, plan.pool.conditions)
         for one in observed.namespaces:
             said = plan.namespaces.get(one.spec.namespace)
             if said is not None:
                 status = {"observedGeneration": one.metadata.generation, "nodesReady": said.nodes_ready}
-                wrote = self._status(self._ranges, one, status, said.conditions) or wrote
+                version = written.get(one.spec.namespace, one.metadata.resource_version)
+                wrote = self._status(self._ranges, one, version, status, said.conditions) or wrote
         return wrote
 
     def _status(
         self,
         resource: Any,
         there: GismoPool | GismoNamespace,
+        version: str,
         status: dict[str, Any],
         said: Iterable[Said],
     ) -> bool:
@@ -203,7 +213,7 @@ class Kube:
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": type(there).__name__,
-            "metadata": {"name": there.metadata.name},
+            "metadata": {"name": there.metadata.name, "resourceVersion": version},
             "status": wanted,
         }
         self._ask()
@@ -215,9 +225,7 @@ class Kube:
                 force_conflicts=True,
                 _request_timeout=REQUEST_S,
             )
-        except NotFoundError:
-            return False  # it went meanwhile
-        except ConflictError as error:
+        except (ConflictError, NotFoundError) as error:
             raise Stale(f"{body['kind']} {there.metadata.name}: {_summary(error)}") from error
         return True
 
