@@ -140,7 +140,8 @@ class Access(Model):
         default_factory=list,
         max_length=64,
         description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        json_schema_extra={"x-kubernetes-list-type": "set", "default": []},
+        # Not a set: of a set, server-side apply takes away only what was applied, and the first list of a range is created.
+        json_schema_extra={"x-kubernetes-list-type": "atomic", "default": []},
     )
 
 
@@ -310,6 +311,9 @@ class RangeSpec(Model):
     runtime_injection: RuntimeInjection = Field(description="As in the pool.")
     reclaim_policy: ReclaimPolicy = Field(description="As in the pool.")
     access: Access = Field(description="As in the pool.")
+    layout_version: int = Field(
+        0, ge=0, description="The layout in which this changed last: what agents have to reach is not older."
+    )
     state: RangeState = Field(
         description="Active; Retained: taken out of the list, data kept; Releasing: to be zeroed and given back."
     )

@@ -54,6 +54,8 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
     problems: dict[str, str] = {}
     for name, one in there.items():
         spec = _kept(one, wanted.get(name), observed.wanted)
+        if spec != one.spec:
+            spec = spec.model_copy(update={"layout_version": layout_version})
         if spec.state is RangeState.RELEASING:
             holders = users.get(name, ())
             if holders and name not in forced:
@@ -149,6 +151,7 @@ def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: i
         runtime_injection=pool.spec.runtime_injection,
         reclaim_policy=wanted.reclaim_policy,
         access=wanted.access,
+        layout_version=layout_version,
         state=RangeState.ACTIVE,
     )
 

@@ -39,3 +39,14 @@ def test_there_are_never_two_writers() -> None:
 
 def test_a_pool_that_goes_under_a_look() -> None:
     replay(*UP, (*[None] * 4, Slow((DeletePool(),)))).settle()
+
+
+def test_who_may_no_longer_is_taken_out() -> None:
+    world = replay(Edit((("one", 64, "Delete", ("x",)),)), (), (), Edit((("one", 64, "Delete", ("y",)),)), ())
+    world.settle()
+    assert world.ranges()["one"]["spec"]["access"] == {"kubernetesNamespaces": ["y"]}
+
+
+def test_agents_are_told_of_a_range_whose_maker_was_cut_off() -> None:
+    for number in range(5, 9):
+        replay(*UP, Edit((ONE, TWO)), (*[None] * number, NotDone())).settle()
