@@ -155,6 +155,14 @@ def test_a_range_that_somebody_changed_is_put_right(world: Cluster) -> None:
     assert world.ranges.get(name=name).spec.sharesPerNode == 64
 
 
+def test_who_may_no_longer_have_a_share_is_taken_out(world: Cluster) -> None:
+    world.apply(TEAM_A)
+    world.settle()
+    world.apply({**TEAM_A, "access": {"kubernetesNamespaces": ["team-b"]}})
+    world.settle()
+    assert list(world.namespaces()["team-a"].spec.access.kubernetesNamespaces) == ["team-b"]
+
+
 def test_removed_waits_for_who_uses_it_and_then_goes(world: Cluster) -> None:
     world.apply(TEAM_A, TEAM_B)
     world.settle(**{"team-a": "team-a/ray-head"})

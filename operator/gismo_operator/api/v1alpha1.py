@@ -140,8 +140,7 @@ class Access(Model):
         default_factory=list,
         max_length=64,
         description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        # Not a set: of a set, server-side apply takes away only what was applied, and the first list of a range is created.
-        json_schema_extra={"x-kubernetes-list-type": "atomic", "default": []},
+        json_schema_extra={"x-kubernetes-list-type": "set", "default": []},
     )
 
 
@@ -285,6 +284,17 @@ class RangeState(str, Enum):
     RELEASING = "Releasing"
 
 
+class RangeAccess(Model):
+    """As in the pool; not a set: of one, server-side apply takes away only what was applied, and the first list is created."""
+
+    kubernetes_namespaces: list[Annotated[str, Field(max_length=63, pattern=_LABEL)]] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Names of Kubernetes namespaces; empty: nobody's pods.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic", "default": []},
+    )
+
+
 class RangeSpec(Model):
     """A range of a pool's memory; agents read it here."""
 
@@ -310,7 +320,7 @@ class RangeSpec(Model):
     shares_per_node: int = Field(ge=1, le=MAX_SHARES, description="As in the pool.")
     runtime_injection: RuntimeInjection = Field(description="As in the pool.")
     reclaim_policy: ReclaimPolicy = Field(description="As in the pool.")
-    access: Access = Field(description="As in the pool.")
+    access: RangeAccess = Field(description="As in the pool.")
     layout_version: int = Field(
         0, ge=0, description="The layout in which this changed last: what agents have to reach is not older."
     )

@@ -78,7 +78,10 @@ def _writer(specs: Mapping[str, NodeSpec], wanted: Iterable[str]) -> str | None:
     for name, spec in specs.items():
         if spec.writer and spec.standing is not Standing.DEAD:
             return name
-    fit = [specs[name] for name in wanted if name in specs and specs[name].standing is Standing.ACTIVE]
+    active = [spec for spec in specs.values() if spec.standing is Standing.ACTIVE]
+    asked_for = set(wanted)
+    # Where none is asked for any more, as of a pool that is gone, somebody has to zero what it leaves.
+    fit = [spec for spec in active if spec.node in asked_for] or active
     return min(fit, key=lambda spec: spec.host_id).node if fit else None
 
 

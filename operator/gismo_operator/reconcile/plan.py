@@ -33,7 +33,8 @@ def decide(observed: Observed) -> Plan:
     nodes_before = {node.spec.node: node.spec for node in observed.nodes}
     said = observed.wanted.status.layout_version if observed.wanted is not None else None
     # Of the ranges too: who wrote them may have died before the nodes got the new version, and then nobody would be told.
-    version = max([said or 0, *(spec.layout_version for spec in (*nodes_before.values(), *before.values()))])
+    told = [spec.layout_version for spec in nodes_before.values()]
+    version = max([said or 0, *told, *(spec.layout_version for spec in before.values())])
     decided = tenants.decide(observed, version + 1)
     found = hosts.decide(observed)
     is_other = before != dict(decided.specs) or _layout(nodes_before) != _layout(found.specs)

@@ -17,6 +17,7 @@ from gismo_operator.api.v1alpha1 import (
     GismoNamespace,
     GismoPool,
     NamespaceSpec,
+    RangeAccess,
     RangeSpec,
     RangeState,
     ReclaimPolicy,
@@ -98,9 +99,11 @@ def spec_range(spec: RangeSpec) -> Range:
 
 
 def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
-    """Gismo namespaces that a pod or process uses, as the agents say: name → by whom."""
+    """Gismo namespaces that a pod or process uses, as the agents say: name → by whom. What the dead held is void."""
     found: dict[str, list[str]] = {}
     for node in observed.nodes:
+        if node.spec.standing is Standing.DEAD:
+            continue
         for use in node.status.in_use:
             found.setdefault(use.namespace, []).extend(f"{holder} on {node.spec.node}" for holder in use.holders)
     return {name: tuple(holders) for name, holders in found.items() if holders}
@@ -132,9 +135,13 @@ def _settings(pool: GismoPool, wanted: NamespaceSpec) -> dict[str, object]:
     return {
         "shares_per_node": wanted.shares_per_node,
         "reclaim_policy": wanted.reclaim_policy,
-        "access": wanted.access,
+        "access": _access(wanted),
         "runtime_injection": pool.spec.runtime_injection,
     }
+
+
+def _access(wanted: NamespaceSpec) -> RangeAccess:
+    return RangeAccess(kubernetes_namespaces=wanted.access.kubernetes_namespaces)
 
 
 def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: int) -> RangeSpec:
@@ -150,7 +157,7 @@ def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: i
         shares_per_node=wanted.shares_per_node,
         runtime_injection=pool.spec.runtime_injection,
         reclaim_policy=wanted.reclaim_policy,
-        access=wanted.access,
+        access=_access(wanted),
         layout_version=layout_version,
         state=RangeState.ACTIVE,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failing_cluster import Agent, DeletePool, Edit, Look, Node, NotDone, Slow, Takeover, Wait, replay
+from failing_cluster import Agent, DeletePool, Edit, Look, Node, NotDone, Slow, Takeover, Use, Wait, replay
 
 ONE = ("one", 64, "Delete", ())
 TWO = ("two", 64, "Delete", ())
@@ -50,3 +50,7 @@ def test_who_may_no_longer_is_taken_out() -> None:
 def test_agents_are_told_of_a_range_whose_maker_was_cut_off() -> None:
     for number in range(5, 9):
         replay(*UP, Edit((ONE, TWO)), (*[None] * number, NotDone())).settle()
+
+
+def test_what_a_dead_node_used_is_void_and_a_pool_that_is_gone_has_a_writer_as_long_as_a_node_lives() -> None:
+    replay(*UP, Use("a", "one", True), *AGENTS, DeletePool(), (), Node("a", "off"), ()).settle()
