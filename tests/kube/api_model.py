@@ -48,7 +48,7 @@ class Call:
         self.method = method
         self.query = dict(parse_qsl(parts.query))
         self.content_type = headers.get("Content-Type", "")
-        self.body = json.loads(body) if body else None
+        self.body: Any = json.loads(body) if body else None
         self.plural, self.name, self.subresource = "", "", ""
         self.path = unquote(parts.path)
         for prefix in (OWN + "/", "/api/v1/"):
