@@ -14,7 +14,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv:
@@ -31,12 +31,27 @@ $(LIB): $(NATIVE) pyproject.toml tools/build.sh | venv
 
 .PHONY: test
 test: setup ## all tests of some minutes: C programs, plain and with sanitizers, and Python
-	@$(BIN)/python -m pytest -m 'not long and not integration' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long and not integration and not e2e' $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
 	@$(BIN)/python tests/kube/binaries.py >/dev/null
 	@$(BIN)/python -m pytest -m integration tests/integration $(ARGS)
+
+# A stock image of kind for the nodes, where a registry is at hand: make e2e-up NODE_IMAGE=kindest/node:v1.37.2
+NODE_IMAGE ?=
+
+.PHONY: e2e-up
+e2e-up: setup ## a cluster of three nodes with KubeRay on this machine, built from packages; prints its KUBECONFIG
+	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e up --node-image '$(NODE_IMAGE)'
+
+.PHONY: e2e-down
+e2e-down: setup ## take that cluster away, and the container engine if e2e-up started it
+	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e down
+
+.PHONY: test-e2e
+test-e2e: e2e-up ## the tests on that cluster, which stays
+	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks

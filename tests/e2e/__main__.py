@@ -1,0 +1,77 @@
+"""make e2e-up, make e2e-down: a cluster with KubeRay for the end-to-end tests.
+
+    python -m e2e up [--node-image IMAGE]       bring it up, or the parts that are missing; minutes when nothing is cached
+    python -m e2e down                          take away all of it but the cache
+
+IMAGE is a stock image of kind, where a registry is at hand; else the nodes' image is built here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import binaries
+
+from e2e import cluster, debian, engine, kuberay, node_image, ray_images
+
+_Result = TypeVar("_Result")
+_FAILURES = (
+    binaries.BuildFailed,
+    cluster.ClusterFailed,
+    debian.BootstrapFailed,
+    engine.EngineFailed,
+    node_image.NodeImageFailed,
+    ray_images.RayImageFailed,
+)
+
+
+def up(stock_image: str) -> None:
+    """All that is missing, with the time that each part took."""
+    _timed("engine", engine.bring_up)
+    if not cluster.exists():
+        name = stock_image or _timed("node image", node_image.ensure)
+        _timed("cluster", lambda: cluster.create(name))
+    _timed("nodes Ready", cluster.settle)
+    _timed("KubeRay", kuberay.install)
+    print(f"export KUBECONFIG={cluster.kubeconfig()}")
+
+
+def down() -> None:
+    """The cluster, and the engine if it was started here."""
+    if engine.answers():
+        cluster.delete()
+    engine.take_down()
+
+
+def _timed(what: str, do: Callable[[], _Result]) -> _Result:
+    begin = time.monotonic()
+    result = do()
+    print(f"{what}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m e2e", description="A cluster for the end-to-end tests")
+    commands = parser.add_subparsers(dest="command", required=True)
+    starting = commands.add_parser("up", help="bring it up")
+    starting.add_argument("--node-image", default="", help="a stock image of kind (default: one that is built here)")
+    commands.add_parser("down", help="take it away")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "up":
+            up(options.node_image)
+        else:
+            down()
+    except _FAILURES as error:
+        print(error, file=sys.stderr)
+        return 3 if isinstance(error, binaries.NotToBeHad) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
