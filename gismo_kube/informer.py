@@ -17,8 +17,8 @@ _WATCH_S = 300  # a watch is made anew after that, lest a connection that died s
 def registry(api: Any) -> kopf.OperatorRegistry:
     """For handlers on the API server and with the account of `api` (kubernetes.client.ApiClient)."""
     made = kopf.OperatorRegistry()
-    for says_of_every_event in ("kopf.objects", "kopf.activities"):
-        logging.getLogger(says_of_every_event).setLevel(logging.WARNING)
+    for chatty in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
     @kopf.on.startup(registry=made)
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:

@@ -12,7 +12,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import kopf
@@ -80,7 +80,13 @@ class Agent:
         self._cluster.register(registry)
         tasks = [asyncio.create_task(self._registrar.run()), asyncio.create_task(self._rounds(stop))]
         try:
-            await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+            await kopf.operator(
+                registry=registry,
+                identity=cast(Any, self._options.node),  # kopf's own has the user's name, which a bare number has not
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
+            )
         except kopf.LoginError as error:
             raise CannotStart(REFUSED) from error
         finally:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -76,6 +76,9 @@ class Operator:
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         await kopf.operator(
             registry=registry,
+            identity=cast(
+                Any, self._leadership.identity
+            ),  # kopf's own has the user's name, which a bare number has not
             clusterwide=True,
             standalone=True,
             stop_flag=stop,

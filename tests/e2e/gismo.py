@@ -53,7 +53,9 @@ def describe() -> str:
         cluster.kubectl("get", "pods", "--all-namespaces", "--output=wide"),
         cluster.kubectl("get", "gismopools,gismonamespaces,gismonodes", "--output=yaml"),
         *(
-            cluster.kubectl("logs", f"--namespace={NAMESPACE}", f"--selector=app.kubernetes.io/component={one}", "--tail=60")
+            cluster.kubectl(
+                "logs", f"--namespace={NAMESPACE}", f"--selector=app.kubernetes.io/component={one}", "--tail=60"
+            )
             for one in ("operator", "agent")
         ),
     ]

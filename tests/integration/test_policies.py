@@ -131,6 +131,24 @@ def test_others_are_refused_in_words_that_say_what_to_do(
     assert "may not have a share" in refusal(lambda: server.pod(namespace, {}, init={resource: 1}, **sidecar))
 
 
+def test_without_any_pool_pods_are_made_as_ever(server: Server) -> None:
+    there = [one.to_dict() for one in server.pools.get().items]
+    for one in there:
+        server.pools.delete(name=one["metadata"]["name"])
+    end = time.monotonic() + _WAIT_S
+    while _answer(lambda: server.pod("stranger", {A: 1})):  # the kubelets know no such resource then
+        assert time.monotonic() < end, "the parameters that are gone still count"
+        time.sleep(0.1)
+    server.pod("stranger")
+    for one in there:
+        one["metadata"] = {"name": one["metadata"]["name"]}
+        one.pop("status", None)
+        server.pools.create(body=one)
+    while not _answer(lambda: server.pod("stranger", {A: 1})):
+        assert time.monotonic() < end, "the policies do not take effect again"
+        time.sleep(0.1)
+
+
 def test_one_share_of_one_namespace_for_a_container(server: Server) -> None:
     assert "write gismo.io/POOL.NAMESPACE: 1" in refusal(lambda: server.pod("team-a", {A: 2}))
     two = {A: 1, "gismo.io/rack1.both": 1}
