@@ -3,6 +3,9 @@
 `World` is the API server of api_model with all who write to it, and the truth that no object shows: which containers use
 a store, and what was zeroed. Every change of an object, whoever makes it, is checked against what must never be.
 
+One thing is left out, that no write can be guarded against: a *new* object that is made after another leads, or after whoever
+sent it gave up (docs/kubernetes.md, "The operator as a process").
+
 Faults are given to a look of the operator one for each of its calls, in their order; after the last one all is well.
 """
 
@@ -253,12 +256,14 @@ class Process:
         if isinstance(fault, NotDone):
             raise _failure(fault.status)
         if isinstance(fault, Late):
-            if call.is_write:
+            if call.is_write and call.method != "POST":
                 self.world.on_their_way.append((self, call))
             raise _failure(0)
         if isinstance(fault, Slow):
             for act in fault.acts:
                 act.do(self.world)
+        if call.method == "POST" and not self._leads():
+            raise _failure(0)
         answer = self.world.written_by(self, call)
         if isinstance(fault, Dies):
             raise Died

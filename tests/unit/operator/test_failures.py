@@ -41,6 +41,8 @@ acts: Any = st.one_of(
     st.builds(cluster.Arrive),
 )
 meanwhile = st.one_of(acts, st.builds(cluster.Takeover, st.integers(0, 3)))
+# Four calls read, and what follows writes.
+CALLS = (0, 1, 2, 3, *range(4, 9), *range(4, 11))
 fault: Any = st.one_of(
     st.builds(cluster.NotDone, st.sampled_from([0, 429, 500, 503])),
     st.builds(cluster.Unknown, st.sampled_from([0, 500, 504])),
@@ -49,7 +51,7 @@ fault: Any = st.one_of(
     st.builds(cluster.Slow, st.lists(meanwhile, min_size=1, max_size=4).map(tuple)),
     st.builds(cluster.Slow, st.lists(meanwhile, min_size=1, max_size=4).map(tuple)),
 )
-faults = st.dictionaries(st.integers(0, 14), fault, max_size=2).map(
+faults = st.dictionaries(st.sampled_from(CALLS), fault, max_size=2).map(
     lambda found: tuple(found.get(number) for number in range(max(found, default=-1) + 1))
 )
 
@@ -66,19 +68,20 @@ class Failures(RuleBasedStateMachine):
         edit.do(self.world)
         self.go_on(looks)
 
-    @rule(faults=faults)
-    def look(self, faults: tuple[Any, ...]) -> None:
-        self.world.leader.look(faults)
-
-    @rule(act=acts)
-    def act(self, act: Any) -> None:
-        act.do(self.world)
-
-    @rule(acts=st.lists(acts, min_size=1, max_size=3), faults=faults)
+    @rule(acts=st.lists(acts, max_size=3), faults=faults)
     def act_and_look(self, acts: list[Any], faults: tuple[Any, ...]) -> None:
         for act in acts:
             act.do(self.world)
         self.world.leader.look(faults)
+
+    @rule(edit=edits, faults=faults)
+    def edit_and_look(self, edit: Any, faults: tuple[Any, ...]) -> None:
+        edit.do(self.world)
+        self.world.leader.look(faults)
+
+    @rule(node=st.sampled_from(NODES), begins=st.booleans(), name=st.sampled_from(NAMES))
+    def use(self, node: str, begins: bool, name: str) -> None:
+        self.world.use(node, name, begins)
 
     @rule(rounds=st.integers(1, 3))
     def go_on(self, rounds: int) -> None:
@@ -98,7 +101,7 @@ class Failures(RuleBasedStateMachine):
             self.world.settle()
 
 
-USUAL = settings(deadline=None, max_examples=40, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow])
+USUAL = settings(deadline=None, max_examples=60, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(USUAL, max_examples=20_000, stateful_step_count=30)
 
 
