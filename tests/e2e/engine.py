@@ -22,7 +22,10 @@ import binaries
 _EXEC_ROOT = Path("/run/gismo-e2e-docker")
 _SOCKET = Path("/var/run/docker.sock")
 _EMPTY_AFTERWARDS = ("/run/docker/plugins", "/run/docker", "/run/containerd/s", "/run/containerd")
-_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+# dockerd sets the first, every kubelet the others, for all of the machine.
+_SETTINGS = (
+    "net/ipv4/ip_forward", "kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory", "vm/panic_on_oom",
+)  # fmt: skip
 _CAP_SYS_RESOURCE = 24
 _READY_S = 60.0
 _END_S = 60.0
@@ -146,6 +149,9 @@ def take_down() -> None:
             raise EngineFailed(f"dockerd (pid {pid}) does not end")
         time.sleep(0.1)
     _put_back(folder())
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if (point := line.split()[4]).startswith(f"{_EXEC_ROOT}/"):  # dockerd leaves its own network namespace
+            subprocess.run(["umount", point], check=True)
     shutil.rmtree(_EXEC_ROOT, ignore_errors=True)
     for left in _EMPTY_AFTERWARDS:
         try:
@@ -176,17 +182,32 @@ def _has_sys_resource() -> bool:
 
 
 def _remember(home: Path) -> None:
-    """What dockerd changes of the host's network and does not put back itself."""
-    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    before = {"forwarding": _FORWARDING.read_text().strip(), "forward_policy": "FORWARD DROP" not in rules}
+    """What dockerd and the kubelets in it change of this machine and do not put back themselves."""
+    settings = {
+        name: Path("/proc/sys", name).read_text().strip() for name in _SETTINGS if Path("/proc/sys", name).exists()
+    }
+    before = {"settings": settings, "rules": _rules(), "cgroups": [str(path) for path in _cgroups()]}
     (home / "before.json").write_text(json.dumps(before))
 
 
 def _put_back(home: Path) -> None:
     before = json.loads((home / "before.json").read_text())
-    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    kept = "".join(f"{line}\n" for line in rules.splitlines() if not re.search(r"\bDOCKER\b|DOCKER-", line))
-    if before["forward_policy"]:
+    kept = "".join(f"{line}\n" for line in _rules().splitlines() if not re.search(r"\bDOCKER\b|DOCKER-", line))
+    if ":FORWARD DROP" not in before["rules"]:
         kept = kept.replace(":FORWARD DROP", ":FORWARD ACCEPT")
     subprocess.run(["iptables-restore"], input=kept, text=True, check=True)
-    _FORWARDING.write_text(before["forwarding"])
+    for name, value in before["settings"].items():
+        Path("/proc/sys", name).write_text(value)
+    for group in _cgroups():
+        if str(group) not in before["cgroups"]:
+            for folder, _, _ in os.walk(group, topdown=False):
+                os.rmdir(folder)
+
+
+def _rules() -> str:
+    return subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+
+
+def _cgroups() -> list[Path]:
+    """Of dockerd: one, or with cgroup v1 one for each controller."""
+    return [path for pattern in ("docker", "*/docker") for path in Path("/sys/fs/cgroup").glob(pattern)]

@@ -19,5 +19,5 @@ def install() -> None:
     cluster.load(ray_images.operator(image))
     applied = cluster.kubectl("apply", "--server-side", "--filename=-", "--output=name", stdin=manifests)
     assert "deployment.apps/kuberay-operator" in applied
+    cluster.load(ray_images.ray())  # while the operator starts
     cluster.kubectl("wait", "--for=condition=Available", "deployment/kuberay-operator", f"--timeout={_READY_S}s")
-    cluster.load(ray_images.ray())
