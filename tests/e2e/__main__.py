@@ -43,8 +43,9 @@ def up(stock_image: str) -> None:
 def down() -> None:
     """The cluster, and the engine if it was started here."""
     if engine.answers():
-        cluster.delete()
-    engine.take_down()
+        _timed("cluster", cluster.delete)
+    _timed("engine", engine.take_down)
+    cluster.forget()
 
 
 def _timed(what: str, do: Callable[[], _Result]) -> _Result:

@@ -56,11 +56,14 @@ def folder() -> Path:
 def kept(name: str, make: Callable[[Path], None]) -> Path:
     """A file of the cache; made now if it is not there, whole or not at all."""
     path = folder() / name
-    if not path.exists():
-        print(f"making {name}", file=sys.stderr, flush=True)
-        part = path.with_name(f"{name}.part")
-        make(part)
-        part.rename(path)
+    locks = folder() / "locks"
+    locks.mkdir(exist_ok=True)
+    with binaries.alone(locks / name):
+        if not path.exists():
+            print(f"making {name}", file=sys.stderr, flush=True)
+            part = path.with_name(f"{name}.part")
+            make(part)
+            part.rename(path)
     return path
 
 

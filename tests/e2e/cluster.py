@@ -76,11 +76,15 @@ def settle() -> None:
 
 
 def delete() -> None:
-    """No cluster, no network of it and no shared memory afterwards."""
+    """No cluster and no network of it afterwards."""
     _kind("delete", "cluster", f"--kubeconfig={kubeconfig()}")
     networks = engine.docker("network", "ls", "--format={{.Name}}").split()
     if _NETWORK in networks and not _kind("get", "clusters").split():
         engine.docker("network", "rm", _NETWORK)
+
+
+def forget() -> None:
+    """Nothing of a cluster that is gone lies on this machine afterwards, its shared memory neither."""
     kubeconfig().unlink(missing_ok=True)
     shutil.rmtree(_SHARED, ignore_errors=True)
 

