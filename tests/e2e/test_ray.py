@@ -11,16 +11,22 @@ from e2e import cluster, ray_images
 pytestmark = pytest.mark.e2e
 
 _READY_S = 180
-# Where each node of Ray runs, asked by one task on each.
+# How many nodes of Ray run a task of a group that wants two.
 _WHERE = """
 import ray
-ray.init("auto", log_to_driver=False)
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
 
-@ray.remote(resources={"worker": 1})
+ray.init("auto", log_to_driver=False)
+group = placement_group([{"worker": 1}] * 2, strategy="STRICT_SPREAD")
+ray.get(group.ready(), timeout=60)
+
+@ray.remote(num_cpus=0, resources={"worker": 1})
 def where():
     return ray.get_runtime_context().get_node_id()
 
-print(len(set(ray.get([where.remote() for _ in range(2)]))))
+places = [In(group, placement_group_bundle_index=index) for index in range(2)]
+print(len(set(ray.get([where.options(scheduling_strategy=place).remote() for place in places], timeout=60))))
 """
 
 
