@@ -122,6 +122,7 @@ class Agent:
     async def _round(self) -> None:
         try:
             self._held = await self._pods.held()
+            self._registrar.compare(await self._pods.allocatable())
         except grpc.aio.AioRpcError as error:
             # Who holds what is not known: nothing may be taken for unused. The kubelet is starting, or is down.
             logger.info("the kubelet does not say who holds shares: %s", error.details())

@@ -145,6 +145,11 @@ def nodes() -> list[Node]:
     )
 
 
+def kill(node: Node, command: str) -> None:
+    """SIGKILL for the processes of a node's containers whose command line begins so."""
+    engine.docker("exec", node.name, "pkill", "-KILL", "--full", f"^{command}")
+
+
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """One kubectl command at the cluster; its output."""
     return _run([str(binaries.ensure("kubectl")), f"--kubeconfig={kubeconfig()}", *arguments], stdin)

@@ -14,6 +14,7 @@ from e2e import archive, debian
 RAY = "2.60.0"
 RAY_NAME = f"gismo-e2e/ray:{RAY}"
 _PACKAGES = ("ca-certificates", "procps", "python3", "python3-pip", "wget")  # KubeRay's probes call wget
+_ALSO = ("numpy",)  # of what stock images have beside Ray
 _RAY_RECIPE = 1
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -36,7 +37,9 @@ def ray() -> Path:
             _install(tree)
             archive.write_tree(tree, settings, path)
 
-    return archive.kept(f"image-ray-{archive.key(settings, debian.SUITE, _PACKAGES, RAY, _RAY_RECIPE)}.tar", make)
+    return archive.kept(
+        f"image-ray-{archive.key(settings, debian.SUITE, _PACKAGES, RAY, _ALSO, _RAY_RECIPE)}.tar", make
+    )
 
 
 def operator(name: str) -> Path:
@@ -65,7 +68,7 @@ def _install(tree: Path) -> None:
             shutil.copy(source, tree / to)
     told = ["--no-cache-dir", "--disable-pip-version-check", "--break-system-packages", "--root-user-action=ignore"]
     told += ["--ignore-installed"]  # Debian's own packages cannot be uninstalled; those in /usr/local come first
-    _chroot(tree, "pip", "install", "--quiet", *told, f"ray[default]=={RAY}")
+    _chroot(tree, "pip", "install", "--quiet", *told, f"ray[default]=={RAY}", *_ALSO)
     for to in lent.values():
         (tree / to).unlink(missing_ok=True)
         if to in own:

@@ -70,6 +70,7 @@ class Kubelet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.endpoints: dict[str, Endpoint] = {}
+        self._connected: list[Endpoint] = []  # those of before among them
         self.registrations = 0
         self.pods: list[Pod] = []
         self._listed: tuple[list[Pod] | None, Any] = (None, None)
@@ -99,19 +100,25 @@ class Kubelet:
         for path in self.folder.iterdir():
             path.unlink()
         self.endpoints.clear()
+        self._connected.clear()
         self._server = grpc.aio.server()
         register = grpc.unary_unary_rpc_method_handler(self._register, wire.plugin.RegisterRequest.FromString, _bytes)
         handlers = grpc.method_handlers_generic_handler("v1beta1.Registration", {"Register": register})
         self._server.add_generic_rpc_handlers((handlers,))
         listing = grpc.unary_unary_rpc_method_handler(self._list, wire.pods.ListPodResourcesRequest.FromString, _bytes)
-        lister = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": listing})
+        accepting = grpc.unary_unary_rpc_method_handler(
+            self._allocatable, wire.pods.AllocatableResourcesRequest.FromString, _bytes
+        )
+        lister = grpc.method_handlers_generic_handler(
+            "v1.PodResourcesLister", {"List": listing, "GetAllocatableResources": accepting}
+        )
         self._server.add_generic_rpc_handlers((lister,))
         self._server.add_insecure_port(f"unix://{self.pod_resources}")
         self._server.add_insecure_port(f"unix://{self.folder / 'kubelet.sock'}")
         await self._server.start()
 
     async def stop(self) -> None:
-        for endpoint in self.endpoints.values():
+        for endpoint in self._connected:
             await self._let_go(endpoint)
         await self._server.stop(0)
 
@@ -141,14 +148,12 @@ class Kubelet:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a wrong registration: {request}")
         socket = self.folder / request.endpoint
         endpoint = Endpoint(socket, grpc.aio.insecure_channel(f"unix://{socket}"))
-        old = self.endpoints.get(request.resource_name)
         self.endpoints[request.resource_name] = endpoint
-        endpoint.following = asyncio.create_task(self._follow(endpoint))
-        if old is not None:
-            await self._let_go(old)
+        self._connected.append(endpoint)
+        endpoint.following = asyncio.create_task(self._follow(endpoint, request.resource_name))
         return wire.plugin.Empty()
 
-    async def _follow(self, endpoint: Endpoint) -> None:
+    async def _follow(self, endpoint: Endpoint, resource: str) -> None:
         stream = endpoint.channel.unary_stream(
             "/v1beta1.DevicePlugin/ListAndWatch",
             request_serializer=_bytes,
@@ -160,5 +165,15 @@ class Kubelet:
                 endpoint.lists += 1
         except grpc.aio.AioRpcError:
             pass
-        endpoint.ended = True
-        endpoint.devices = dict.fromkeys(endpoint.devices, wire.UNHEALTHY)
+        # As the real one does (PluginDisconnected): whose resource has this name by now is stopped, be it another instance.
+        for one in (endpoint, self.endpoints.get(resource, endpoint)):
+            one.ended = True
+            one.devices = dict.fromkeys(one.devices, wire.UNHEALTHY)
+
+    async def _allocatable(self, _request: Any, _context: Any) -> Any:
+        answer = wire.pods.AllocatableResourcesResponse()
+        for resource, endpoint in self.endpoints.items():
+            healthy = [one for one, health in endpoint.devices.items() if health == wire.HEALTHY]
+            if healthy and not endpoint.ended:
+                answer.devices.add(resource_name=resource, device_ids=healthy)
+        return answer

@@ -41,8 +41,7 @@ class Plugin:
     async def serve(self, folder: Path) -> None:
         """Listen on a new socket in the kubelet's folder; an old one of this plugin ends.
 
-        Each has a name that no other instance and no earlier socket has: the kubelet could else take the end of an old
-        one for that of the new (kubernetes#135437).
+        Each has a name that no other instance and no earlier socket has: an instance that ends removes its own only.
         """
         await self.stop()
         self._closing = False
@@ -55,6 +54,11 @@ class Plugin:
         server.add_insecure_port(f"unix://{path}")
         await server.start()
         self._server, self.socket = server, path
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The shares that are healthy."""
+        return frozenset(shares.ids(self.tenant)) if self._healthy else frozenset()
 
     async def stop(self) -> None:
         """Serve no more; streams end, and the kubelet takes the resource for unhealthy."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ FOLDER = Path("/var/lib/kubelet/device-plugins")
 _KUBELET = "kubelet.sock"
 _LOOK_S = 0.25
 _REGISTER_S = 5.0
+_SETTLE_S = 1.5  # after which the kubelet has accepted what was registered, or has lost it
 
 
 class Registrar:
@@ -36,6 +38,7 @@ class Registrar:
         self._folder = folder
         self._plugins: dict[str, Plugin] = {}  # by resource
         self._registered: dict[str, tuple[int, int]] = {}  # resource → the kubelet.sock that knows it
+        self._since: dict[str, float] = {}  # resource → when it was registered or offered otherwise, monotonic
         self._wake = asyncio.Event()
 
     async def set_tenants(self, tenants: Mapping[Tenant, bool]) -> None:
@@ -47,8 +50,26 @@ class Registrar:
         for resource, (tenant, healthy) in wanted.items():
             if resource not in self._plugins:
                 self._plugins[resource] = Plugin(tenant, self._before_start)
-            await self._plugins[resource].update(tenant, healthy=healthy)
+            plugin = self._plugins[resource]
+            before = plugin.offered
+            await plugin.update(tenant, healthy=healthy)
+            if plugin.offered != before:
+                self._since[resource] = time.monotonic()
         self._wake.set()
+
+    def compare(self, accepted: Mapping[str, frozenset[str]]) -> None:
+        """What the kubelet has of what is offered; what it has lost is registered anew."""
+        now = time.monotonic()
+        for resource in self.registered():
+            plugin = self._plugins[resource]
+            if (
+                plugin.offered <= accepted.get(resource, frozenset())
+                or now - self._since.get(resource, now) < _SETTLE_S
+            ):
+                continue
+            logger.warning("the kubelet has lost %s, as when another instance ends; it is registered anew", resource)
+            self._registered.pop(resource)
+            self._wake.set()
 
     def registered(self) -> frozenset[str]:
         """The resources that the kubelet that runs now knows."""
@@ -111,6 +132,7 @@ class Registrar:
             self._registered.pop(resource, None)
             return False
         self._registered[resource] = kubelet
+        self._since[resource] = time.monotonic()
         return True
 
     def _kubelet(self) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ import pytest
 from fake_kubelet import Kubelet
 
 from gismo_deviceplugin.kubelet import registrar, shares, wire
+from gismo_deviceplugin.kubelet.pod_resources import PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
 from gismo_deviceplugin.kubelet.shares import Refused, Tenant
 
@@ -230,6 +231,41 @@ def test_an_agent_that_is_killed_leaves_nothing_that_the_next_one_does_not_mend(
             assert set(node.kubelet.endpoints[one.resource].devices.values()) == {wire.UNHEALTHY}
         assert len(list(folder.glob("gismo-*.sock"))) == 1, "each swept what the one before had left"
         assert registrar.sweep(folder) == 1
+
+    played(story)
+
+
+def test_in_a_rolling_update_the_end_of_the_old_one_does_not_stop_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar, "_SETTLE_S", 0.2)
+
+    async def story(node: Node) -> None:
+        folder, one = node.kubelet.folder, tenant()
+        old = subprocess.Popen([sys.executable, "-c", AGENT, str(folder)])
+        try:
+            await node.offered(one.resource)
+            before = node.kubelet.endpoints[one.resource]
+            await node.registrar.set_tenants({one: True})
+            await eventually(lambda: node.kubelet.endpoints[one.resource] is not before)
+            new = await node.offered(one.resource)
+        finally:
+            old.kill()
+            old.wait()
+        await eventually(lambda: new.ended)  # the kubelet's doing: nothing has happened to it
+        client = PodResources(node.kubelet.pod_resources)
+
+        async def mended() -> None:
+            while node.kubelet.endpoints[one.resource].ended or not await client.allocatable():
+                node.registrar.compare(await client.allocatable())
+                await asyncio.sleep(0.1)
+
+        await asyncio.wait_for(mended(), _WAIT_S)
+        registrations = node.kubelet.registrations
+        await asyncio.sleep(0.5)
+        node.registrar.compare(await client.allocatable())
+        await asyncio.sleep(0.5)
+        assert node.kubelet.registrations == registrations, "what is accepted is left alone"
+        await client.close()
+        assert registrar.sweep(folder) == 1  # the killed one's
 
     played(story)
 
