@@ -51,7 +51,7 @@ def _pod(arguments: dict[str, str], group: str) -> dict[str, object]:
 
 
 def test_a_ray_cluster_comes_up_on_both_workers(namespace: str) -> None:
-    workers = _pod({"num-cpus": "1", "resources": '"{\\"worker\\": 1}"'}, "workers")
+    workers = _pod({"num-cpus": "1", "resources": """'{"worker": 1}'"""}, "workers")
     described = {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
