@@ -49,9 +49,10 @@ e2e-up: setup ## a cluster of three nodes with KubeRay on this machine, built fr
 e2e-down: setup ## take that cluster away, and the container engine if e2e-up started it
 	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e down
 
-.PHONY: test-e2e
-test-e2e: e2e-up ## the tests on that cluster, which stays
-	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+.PHONY: e2e
+e2e: e2e-up ## the tests on that cluster, which is taken away afterwards (KEEP=1: it stays)
+	@rc=0; $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) || rc=$$?; \
+	  [[ -n '$(KEEP)' ]] || $(MAKE) e2e-down; exit $$rc
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks

@@ -1,4 +1,4 @@
-# mypy: ignore-errors  (it runs in the Ray image, from its standard input)
+# mypy: ignore-errors
 """Run inside a Ray cluster (python3 - < road.py): an array made on one node and read on another; says as JSON how.
 
 What is printed: the nodes' ids, of the reader the place of the array (file and offset of the mapping that it lies in), of the
