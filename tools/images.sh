@@ -13,8 +13,7 @@ for one in docker podman buildah; do
 done
 [[ -n $engine ]] || { echo 'make images: no docker, podman or buildah here; install one' >&2; exit 1; }
 
-version=$(.venv/bin/python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])' 2>/dev/null ||
-    sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
 name=${IMAGE:-gismo}:${TAG:-$version}
 
 rm -f dist/gismo_cxl-*.whl

@@ -25,7 +25,7 @@ from gismo_operator.api.v1alpha1 import (
 )
 from gismo_operator.conditions import Said, merged
 from gismo_operator.lease import REQUEST_S
-from gismo_operator.names import FINALIZER, node_object, range_object
+from gismo_operator.names import FINALIZER, node_object, others_finalizers, range_object
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 from gismo_operator.reconcile.plan import Plan
 
@@ -153,13 +153,17 @@ class Kube:
     def _release(self, one: GismoNamespace) -> None:
         """Its bytes are nobody's any more: take our finalizer off, and delete it; it, and not a later one of that name."""
         metadata = one.metadata
-        left = [finalizer for finalizer in metadata.finalizers if finalizer != FINALIZER]
         itself = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata.uid}}
         try:
             self._ask()
             self._ranges.patch(
                 name=metadata.name,
-                body={"metadata": {"resourceVersion": metadata.resource_version, "finalizers": left}},
+                body={
+                    "metadata": {
+                        "resourceVersion": metadata.resource_version,
+                        "finalizers": others_finalizers(metadata.finalizers),
+                    }
+                },
                 content_type="application/merge-patch+json",
                 field_manager=MANAGER,
                 _request_timeout=REQUEST_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 FINALIZER = "gismo.io/range"
 _LONGEST = 253
@@ -20,3 +21,8 @@ def node_object(pool: str, node: str) -> str:
     if len(name) <= _LONGEST:
         return name
     return f"{name[: _LONGEST - _HASH - 1]}-{hashlib.sha256(name.encode()).hexdigest()[:_HASH]}"
+
+
+def others_finalizers(there: Iterable[str]) -> list[str]:
+    """What is left of an object's finalizers when ours goes."""
+    return [name for name in there if name != FINALIZER]

@@ -19,7 +19,7 @@ from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 from gismo_kube.connection import REQUEST_ERRORS, CannotStart, api_client, dynamic_client, in_words, starting
 from gismo_operator.api.v1alpha1 import GROUP, VERSION
 from gismo_operator.lease import REQUEST_S
-from gismo_operator.names import FINALIZER
+from gismo_operator.names import FINALIZER, others_finalizers
 
 _END_S = 120.0
 
@@ -56,8 +56,7 @@ def remove_finalizers(api: Any) -> int:
         there = one["metadata"].get("finalizers") or []
         if FINALIZER not in there:
             continue
-        kept = [name for name in there if name != FINALIZER]
-        metadata = {"resourceVersion": one["metadata"]["resourceVersion"], "finalizers": kept or None}
+        metadata = {"resourceVersion": one["metadata"]["resourceVersion"], "finalizers": others_finalizers(there)}
         try:
             ranges.patch(
                 name=one["metadata"]["name"],

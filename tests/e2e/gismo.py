@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import binaries
+from chart import FOLDER, NAMESPACE, RELEASE
 
 from e2e import cluster, gismo_image, ray_images
 
-RELEASE = "gismo"
-NAMESPACE = "gismo-system"
 EXAMPLES = gismo_image.ROOT / "examples"
-_CHART = gismo_image.ROOT / "charts" / "gismo"
 _READY_S = 180
 
 
@@ -24,7 +22,7 @@ def install() -> None:
     cluster.load(gismo_image.ensure())
     values = {"image.repository": gismo_image.REPOSITORY, "image.tag": gismo_image.tag(), "image.pullPolicy": "Never"}
     told = [argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")]
-    helm("upgrade", "--install", RELEASE, str(_CHART), "--create-namespace", "--wait", f"--timeout={_READY_S}s", *told)
+    helm("upgrade", "--install", RELEASE, str(FOLDER), "--create-namespace", "--wait", f"--timeout={_READY_S}s", *told)
     helm("test", RELEASE, f"--timeout={_READY_S}s")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import binaries
 import pytest
+from chart import NAMESPACE, RELEASE
 
 from e2e import cluster, gismo
 
@@ -149,8 +150,8 @@ def test_agents_that_are_killed_under_running_pods(ray: Callable[..., Any]) -> N
         for node in (one for one in cluster.nodes() if one.worker):
             cluster.kill(node, "python3 -m gismo_deviceplugin")
         check(ray(str(1 << 26), "1"))
-    namespace = f"--namespace={gismo.NAMESPACE}"
-    cluster.kubectl(namespace, "rollout", "status", f"daemonset/{gismo.RELEASE}-agent", f"--timeout={_READY_S}s")
+    namespace = f"--namespace={NAMESPACE}"
+    cluster.kubectl(namespace, "rollout", "status", f"daemonset/{RELEASE}-agent", f"--timeout={_READY_S}s")
     workers = cluster.kubectl("get", "pods", "--selector=ray.io/node-type=worker", "--output=name").split()
     cluster.kubectl("delete", workers[0], "--force", "--grace-period=0")  # its follower needs a share of the new agent
     ray_ready()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cleaning import remove_all
+from resources import Resources
 
 pytestmark = pytest.mark.integration
 
@@ -64,33 +65,15 @@ def operators(client: Any, control_plane: Any, tmp_path: Path) -> Iterator[Opera
     made.end()
 
 
-class World:
+class World(Resources):
     """What the tests look at and change."""
-
-    def __init__(self, client: Any) -> None:
-        own = "gismo.io/v1alpha1"
-        self.pools = client.resources.get(api_version=own, kind="GismoPool")
-        self.ranges = client.resources.get(api_version=own, kind="GismoNamespace")
-        self.nodes = client.resources.get(api_version=own, kind="GismoNode")
-        self.cluster = client.resources.get(api_version="v1", kind="Node")
-        self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
 
     def add_node(self, name: str, annotations: dict[str, str] = AGENT) -> None:
         metadata = {"name": name, "annotations": annotations, "labels": {"pool": POOL}}
         self.cluster.create(body={"apiVersion": "v1", "kind": "Node", "metadata": metadata})
 
     def apply(self, *names: str) -> None:
-        body = {
-            "apiVersion": "gismo.io/v1alpha1",
-            "kind": "GismoPool",
-            "metadata": {"name": POOL},
-            "spec": {
-                "source": {"emulated": {"capacity": "1Gi"}},
-                "nodeSelector": {"pool": POOL},
-                "namespaces": [{"name": name, "size": "64Mi"} for name in names],
-            },
-        }
-        self.pools.server_side_apply(body=body, name=POOL, field_manager="kubectl")
+        self.apply_pool(POOL, {"capacity": "1Gi"}, *({"name": name, "size": "64Mi"} for name in names))
 
     def namespaces(self) -> dict[str, str]:
         """Name → when it was made and what it is."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cleaning import remove_all
+from resources import Resources
 
 pytestmark = pytest.mark.integration
 
@@ -23,18 +24,14 @@ class Clock:
         return self.now
 
 
-class Cluster:
+class Cluster(Resources):
     """The API server with nodes and agents that do as they are told."""
 
     def __init__(self, client: Any) -> None:
         from gismo_operator.kube import Kube
         from gismo_operator.reconciler import Reconciler
 
-        own = "gismo.io/v1alpha1"
-        self.pools = client.resources.get(api_version=own, kind="GismoPool")
-        self.ranges = client.resources.get(api_version=own, kind="GismoNamespace")
-        self.nodes = client.resources.get(api_version=own, kind="GismoNode")
-        self.cluster = client.resources.get(api_version="v1", kind="Node")
+        super().__init__(client)
         self.clock = Clock()
         self.kube = Kube(client.client)
         self.reconciler = Reconciler(self.kube, self.clock)
@@ -51,17 +48,7 @@ class Cluster:
         self.cluster.status.patch(name=name, body=body, content_type="application/merge-patch+json")
 
     def apply(self, *namespaces: dict[str, Any]) -> None:
-        body = {
-            "apiVersion": "gismo.io/v1alpha1",
-            "kind": "GismoPool",
-            "metadata": {"name": POOL},
-            "spec": {
-                "source": {"emulated": {"capacity": "1Gi"}},
-                "nodeSelector": {"pool": POOL},
-                "namespaces": list(namespaces),
-            },
-        }
-        self.pools.server_side_apply(body=body, name=POOL, field_manager="kubectl")
+        self.apply_pool(POOL, {"capacity": "1Gi"}, *namespaces)
 
     def agents(self, **in_use: str) -> None:
         """in_use: Gismo namespace → who."""

@@ -20,6 +20,7 @@ import chart
 from apiserver import ControlPlane
 from cleaning import remove_all
 from fake_kubelet import Kubelet, Pod
+from resources import Resources
 
 import gismo_core
 
@@ -29,16 +30,11 @@ NODES = ("node-a", "node-b")
 _WAIT_S = 60.0
 
 
-class Cluster:
+class Cluster(Resources):
     """An operator and the agents of two nodes, on one memory."""
 
     def __init__(self, client: Any, folder: Path) -> None:
-        own = "gismo.io/v1alpha1"
-        self.pools = client.resources.get(api_version=own, kind="GismoPool")
-        self.ranges = client.resources.get(api_version=own, kind="GismoNamespace")
-        self.nodes = client.resources.get(api_version=own, kind="GismoNode")
-        self.cluster = client.resources.get(api_version="v1", kind="Node")
-        self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
+        super().__init__(client)
         self.folder = folder
         self.memory = folder / "memory"
         self.memory.mkdir()
@@ -72,17 +68,7 @@ class Cluster:
         self.processes[name].wait()
 
     def apply(self, *namespaces: dict[str, Any]) -> None:
-        body = {
-            "apiVersion": "gismo.io/v1alpha1",
-            "kind": "GismoPool",
-            "metadata": {"name": POOL},
-            "spec": {
-                "source": {"emulated": {"capacity": "256Mi", "directory": str(self.memory)}},
-                "nodeSelector": {"pool": POOL},
-                "namespaces": list(namespaces),
-            },
-        }
-        self.pools.server_side_apply(body=body, name=POOL, field_manager="kubectl")
+        self.apply_pool(POOL, {"capacity": "256Mi", "directory": str(self.memory)}, *namespaces)
 
     def condition(self, name: str) -> tuple[str, str, str] | None:
         for one in self.pools.get(name=POOL).to_dict().get("status", {}).get("conditions", []):

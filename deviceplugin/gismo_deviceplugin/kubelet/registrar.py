@@ -47,6 +47,7 @@ class Registrar:
         for resource in [name for name in self._plugins if name not in wanted]:
             await self._plugins.pop(resource).stop()
             self._registered.pop(resource, None)
+            self._since.pop(resource, None)
         for resource, (tenant, healthy) in wanted.items():
             if resource not in self._plugins:
                 self._plugins[resource] = Plugin(tenant, self._before_start)
@@ -59,11 +60,11 @@ class Registrar:
 
     def compare(self, accepted: Mapping[str, frozenset[str]]) -> None:
         """What the kubelet has of what is offered; what it has lost is registered anew."""
-        now = time.monotonic()
-        for resource in self.registered():
-            plugin = self._plugins[resource]
+        now, known = time.monotonic(), self.registered()
+        for resource, plugin in self._plugins.items():  # one may have gone while it was being registered
             if (
-                plugin.offered <= accepted.get(resource, frozenset())
+                resource not in known
+                or plugin.offered <= accepted.get(resource, frozenset())
                 or now - self._since.get(resource, now) < _SETTLE_S
             ):
                 continue

@@ -133,15 +133,22 @@ class Source(Model):
     emulated: Emulated | None = Field(None, description="Memory of the machine, to try it without CXL.")
 
 
-class Access(Model):
-    """Whose pods may have a share."""
+_KubernetesNamespaces = list[Annotated[str, Field(max_length=63, pattern=_LABEL)]]
 
-    kubernetes_namespaces: list[Annotated[str, Field(max_length=63, pattern=_LABEL)]] = Field(
+
+def _whose(list_type: str) -> Any:
+    return Field(
         default_factory=list,
         max_length=64,
         description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        json_schema_extra={"x-kubernetes-list-type": "set", "default": []},
+        json_schema_extra={"x-kubernetes-list-type": list_type, "default": []},
     )
+
+
+class Access(Model):
+    """Whose pods may have a share."""
+
+    kubernetes_namespaces: _KubernetesNamespaces = _whose("set")
 
 
 class NamespaceSpec(Model):
@@ -287,12 +294,7 @@ class RangeState(str, Enum):
 class RangeAccess(Model):
     """As in the pool; not a set: of one, server-side apply takes away only what was applied, and the first list is created."""
 
-    kubernetes_namespaces: list[Annotated[str, Field(max_length=63, pattern=_LABEL)]] = Field(
-        default_factory=list,
-        max_length=64,
-        description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        json_schema_extra={"x-kubernetes-list-type": "atomic", "default": []},
-    )
+    kubernetes_namespaces: _KubernetesNamespaces = _whose("atomic")
 
 
 class RangeSpec(Model):

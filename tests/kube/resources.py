@@ -1,0 +1,32 @@
+"""The kinds that the tests look at and change, and a pool of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OWN = "gismo.io/v1alpha1"
+
+
+class Resources:
+    """Of one API server. client: kubernetes.dynamic.DynamicClient."""
+
+    def __init__(self, client: Any) -> None:
+        self.pools = client.resources.get(api_version=OWN, kind="GismoPool")
+        self.ranges = client.resources.get(api_version=OWN, kind="GismoNamespace")
+        self.nodes = client.resources.get(api_version=OWN, kind="GismoNode")
+        self.cluster = client.resources.get(api_version="v1", kind="Node")
+        self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
+
+    def apply_pool(self, name: str, emulated: dict[str, str], *namespaces: dict[str, Any]) -> None:
+        """As `kubectl apply` does; its nodes are those with the label pool=name."""
+        body = {
+            "apiVersion": OWN,
+            "kind": "GismoPool",
+            "metadata": {"name": name},
+            "spec": {
+                "source": {"emulated": emulated},
+                "nodeSelector": {"pool": name},
+                "namespaces": list(namespaces),
+            },
+        }
+        self.pools.server_side_apply(body=body, name=name, field_manager="kubectl")
