@@ -104,8 +104,8 @@ bench-ray: setup ## Ray with Gismo against stock Ray; installs torch, some gigab
 	@$(BIN)/gismo bench ray $(ARGS)
 
 .PHONY: bench-kubernetes
-bench-kubernetes: setup ## the device plugin's figures (ARGS=--json)
-	@PYTHONPATH=tests:tests/kube $(BIN)/python tests/kube/bench_kubernetes.py $(ARGS)
+bench-kubernetes: setup ## figures of operator, device plugin and cluster, which it brings up (some: ARGS='--only deviceplugin*')
+	@PYTHONPATH=tests:tests/kube $(BIN)/python -m bench_kubernetes $(ARGS)
 
 .PHONY: lint
 lint: venv ## ruff, mypy --strict, import contracts, clang-format

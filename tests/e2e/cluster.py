@@ -145,9 +145,23 @@ def nodes() -> list[Node]:
     )
 
 
-def kill(node: Node, command: str) -> None:
-    """SIGKILL for the processes of a node's containers whose command line begins so."""
-    engine.docker("exec", node.name, "pkill", "-KILL", "--full", f"^{command}")
+def kill(node: Node, command: str) -> bool:
+    """SIGKILL for the processes of a node's containers whose command line begins so; was there one?"""
+    found = engine.docker("exec", node.name, "sh", "-c", f"pkill -KILL --count --full '^{command}' || true")
+    return int(found) > 0
+
+
+def restart_kubelet(node: Node) -> None:
+    """The kubelet of a node is another process afterwards."""
+    engine.docker("exec", node.name, "systemctl", "reset-failed", "kubelet")  # however often that was done
+    engine.docker("exec", node.name, "systemctl", "restart", "kubelet")
+
+
+def tag(image: str, other: str) -> None:
+    """Give an image that is in both workers another name."""
+    told = "ctr --namespace=k8s.io images tag --force"
+    for node in (one for one in nodes() if one.worker):
+        engine.docker("exec", node.name, "sh", "-c", f"{told} docker.io/library/{image} docker.io/library/{other}")
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:

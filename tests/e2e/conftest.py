@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from e2e import cluster
+from e2e import cluster, gismo, road
 from e2e.pods import Pods
 
 _END_S = 60
+_READY_S = 180
 
 
 @pytest.fixture
@@ -36,3 +38,23 @@ def pods(namespace: str) -> Pods:
 def workers() -> list[cluster.Node]:
     """The nodes that share the memory."""
     return [node for node in cluster.nodes() if node.worker]
+
+
+@pytest.fixture(scope="session")
+def emulated_pool() -> Iterator[str]:
+    """The pool of examples/emulated, Ready; afterwards it is deleted, and its memory is free."""
+    gismo.install()
+    cluster.kubectl("apply", "--filename=-", stdin=gismo.example("emulated/gismopool.yaml"))
+    gismo.until_ready("rack1")
+    yield "rack1"
+    gismo.remove_pool("rack1")
+    assert not [path for path in cluster.shared().iterdir() if path.name != "label"]
+
+
+@pytest.fixture(scope="module")
+def ray(emulated_pool: str) -> Iterator[Callable[[int, int], Any]]:
+    """Makes and reads objects of so many bytes so many times in the RayCluster of examples/emulated."""
+    cluster.kubectl("apply", "--filename=-", stdin=gismo.example("emulated/raycluster.yaml"))
+    road.until_ready(road.WITH_GISMO)
+    yield lambda size, rounds: road.run(road.WITH_GISMO, size, rounds=rounds)
+    road.remove(road.WITH_GISMO)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import binaries
 from chart import FOLDER, NAMESPACE, RELEASE
 
 from e2e import cluster, gismo_image, ray_images
+from e2e.waiting import until
 
 EXAMPLES = gismo_image.ROOT / "examples"
 _READY_S = 180
@@ -20,10 +22,16 @@ class HelmFailed(RuntimeError):
 def install() -> None:
     """Image and chart; an operator leads and all agents are ready afterwards."""
     cluster.load(gismo_image.ensure())
-    values = {"image.repository": gismo_image.REPOSITORY, "image.tag": gismo_image.tag(), "image.pullPolicy": "Never"}
+    install_chart()
+    helm("test", RELEASE, f"--timeout={_READY_S}s")
+
+
+def install_chart(tag: str = "") -> None:
+    """The chart, with this tag of the image, which has to be in the nodes."""
+    tag = tag or gismo_image.tag()
+    values = {"image.repository": gismo_image.REPOSITORY, "image.tag": tag, "image.pullPolicy": "Never"}
     told = [argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")]
     helm("upgrade", "--install", RELEASE, str(FOLDER), "--create-namespace", "--wait", f"--timeout={_READY_S}s", *told)
-    helm("test", RELEASE, f"--timeout={_READY_S}s")
 
 
 def uninstall() -> None:
@@ -34,6 +42,37 @@ def uninstall() -> None:
 def example(path: str) -> str:
     """A file of examples/, with the Ray image that is in the nodes."""
     return (EXAMPLES / path).read_text().replace(f"rayproject/ray:{ray_images.RAY}", ray_images.RAY_NAME)
+
+
+def until_ready(pool: str) -> None:
+    """The pool says that it is Ready. ClusterFailed, with what there is to see printed."""
+    try:
+        cluster.kubectl("wait", "--for=condition=Ready", f"gismopool/{pool}", f"--timeout={_READY_S}s")
+    except cluster.ClusterFailed:
+        print(describe())
+        raise
+
+
+def remove_pool(pool: str) -> None:
+    """The pool and its ranges are gone afterwards; whoever uses them has to go meanwhile."""
+    until(lambda: _delete(f"gismopool/{pool}"), why=describe)
+    until(lambda: not _of_pool("gismonamespaces", pool) and not _of_pool("gismonodes", pool), why=describe)
+
+
+def _delete(what: str) -> bool:
+    """False where it is in use."""
+    try:
+        cluster.kubectl("delete", what, "--ignore-not-found", "--wait=false")
+    except cluster.ClusterFailed as error:
+        if "is in use" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _of_pool(kind: str, pool: str) -> list[str]:
+    items = json.loads(cluster.kubectl("get", kind, "--output=json"))["items"]
+    return [one["metadata"]["name"] for one in items if one["spec"]["pool"] == pool]
 
 
 def helm(*arguments: str) -> str:
@@ -58,3 +97,28 @@ def describe() -> str:
         ),
     ]
     return "\n".join(parts)
+
+
+def agents() -> list[str]:
+    """The uids of the agents' pods that are not ending."""
+    told = cluster.kubectl(
+        "get",
+        "pods",
+        f"--namespace={NAMESPACE}",
+        "--selector=app.kubernetes.io/component=agent",
+        "--output=json",
+    )
+    return [one["metadata"]["uid"] for one in json.loads(told)["items"] if "deletionTimestamp" not in one["metadata"]]
+
+
+def allocatable(resource: str) -> int:
+    """Shares of all nodes together that the kubelets say may be given out."""
+    nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
+    return sum(int(one["status"]["allocatable"].get(resource, 0)) for one in nodes)
+
+
+def upgrade_to_another_tag() -> None:
+    """helm upgrade to the same image under another name: all pods of Gismo are made anew, agents one by one."""
+    other = f"{gismo_image.tag()}-again"
+    cluster.tag(f"{gismo_image.REPOSITORY}:{gismo_image.tag()}", f"{gismo_image.REPOSITORY}:{other}")
+    install_chart(other)

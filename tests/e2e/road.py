@@ -1,80 +1,96 @@
-# mypy: ignore-errors
-"""Run inside a Ray cluster (python3 - < road.py): an array made on one node and read on another; says as JSON how.
+"""A RayCluster as in examples/emulated, and an object in it that is made on one node and read on another."""
 
-What is printed: the nodes' ids, of the reader the place of the array (file and offset of the mapping that it lies in), of the
-maker the same, bytes that came in over the readers' network meanwhile, milliseconds of ray.get.
-"""
+from __future__ import annotations
 
 import json
-import sys
-import time
+import subprocess
+from pathlib import Path
+from typing import Any
 
-import numpy
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+import binaries
+import yaml
 
-BYTES = int(sys.argv[1]) if len(sys.argv) > 1 else 1 << 29
-ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 9
+from e2e import cluster, gismo
+from e2e.waiting import READY_S, until
 
-
-def place(array):
-    """The file that the array's first byte is mapped from, and the offset in it."""
-    at = array.__array_interface__["data"][0]
-    with open("/proc/self/maps") as lines:
-        for line in lines:
-            span, _, offset, _, _, *path = line.split()
-            begin, end = (int(part, 16) for part in span.split("-"))
-            if begin <= at < end:
-                return [path[0] if path else "", int(offset, 16) + at - begin]
-    raise AssertionError("the array is in no mapping")
+WITH_GISMO = "raycluster"  # as the example calls it
+STOCK = "stock"
+NETWORK_BYTES = 256 << 10
+_RUN_S = 300
 
 
-def received():
-    with open("/proc/net/dev") as lines:
-        return sum(int(line.split(":")[1].split()[0]) for line in lines if line.lstrip().startswith("eth"))
+def script() -> str:
+    """What is run in the head's container; its own text says how."""
+    return Path(__file__).with_name("road_script.py").read_text()
 
 
-@ray.remote(num_cpus=0.5)
-class Node:
-    def make(self, value):
-        array = numpy.full(BYTES, value, numpy.uint8)
-        return [ray.put(array)]
-
-    def look(self, refs):
-        return place(ray.get(refs[0]))
-
-    def read(self, refs):
-        quiet = received()
-        time.sleep(0.5)
-        idle = received() - quiet
-        before, begin = received(), time.perf_counter()
-        array = ray.get(refs[0])
-        first, last = int(array[0]), int(array[-1])
-        took = time.perf_counter() - begin
-        time.sleep(max(0.0, 0.5 - took))
-        return {
-            "ms": took * 1e3,
-            "received": received() - before,
-            "idle": idle,
-            "place": place(array),
-            "writable": bool(array.flags.writeable),
-            "ends": [first, last],
-        }
+def manifest(name: str, *, shares: bool, memory: str, plasma: int) -> dict[str, Any]:
+    """The example under another name, with so much memory for pods and Ray's own store (bytes), with shares or without."""
+    found: dict[str, Any] = yaml.safe_load(gismo.example("emulated/raycluster.yaml"))
+    found["metadata"]["name"] = name
+    for group in (found["spec"]["headGroupSpec"], *found["spec"]["workerGroupSpecs"]):
+        group["rayStartParams"]["object-store-memory"] = str(plasma)
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        limits["memory"] = memory
+        if not shares:
+            for resource in [one for one in limits if one.startswith("gismo.io/")]:
+                del limits[resource]
+        for spread in group["template"]["spec"].get("topologySpreadConstraints", []):
+            spread["labelSelector"]["matchLabels"]["ray.io/cluster"] = name
+    return found
 
 
-ray.init("auto", log_to_driver=False)
-workers = [one["NodeID"] for one in ray.nodes() if one["Alive"] and "node:__internal_head__" not in one["Resources"]]
-assert len(workers) >= 2, workers
-maker, reader = (
-    Node.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in workers[:2]
-)
-rounds = []
-for number in range(ROUNDS + 1):
-    refs = ray.get(maker.make.remote(number % 251))
-    made = ray.get(maker.look.remote(refs))
-    seen = ray.get(reader.read.remote(refs))
-    assert seen["ends"] == [number % 251] * 2, seen
-    if number:  # the first opens the store
-        rounds.append({**seen, "made": made})
-    del refs
-print(json.dumps({"nodes": workers[:2], "rounds": rounds}))
+def pods(name: str) -> list[dict[str, Any]]:
+    """Of a RayCluster."""
+    told = cluster.kubectl("get", "pods", f"--selector=ray.io/cluster={name}", "--output=json")
+    found: list[dict[str, Any]] = json.loads(told)["items"]
+    return found
+
+
+def until_ready(name: str, *, pods_wanted: int = 3, within_s: float = READY_S) -> None:
+    """Head and workers, each Ready and none going. TimeoutError with what the cluster says when it does not become so."""
+
+    def all_up() -> bool:
+        found = pods(name)
+        return len([one for one in found if _up(one)]) == len(found) == pods_wanted
+
+    until(all_up, within_s, gismo.describe)
+
+
+def remove(name: str) -> None:
+    """The RayCluster and its pods are gone afterwards."""
+    cluster.kubectl("delete", f"raycluster/{name}", "--ignore-not-found", "--wait")
+    until(lambda: not pods(name), why=gismo.describe)
+
+
+def _up(pod: dict[str, Any]) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
+
+
+def head(name: str) -> str:
+    """The head's pod, as kubectl takes it."""
+    selector = f"--selector=ray.io/cluster={name},ray.io/node-type=head"
+    return cluster.kubectl("get", "pods", selector, "--output=name").split()[0]
+
+
+def run(name: str, size: int, *, rounds: int) -> Any:
+    """So many rounds with an object of so many bytes, after one that is not told of (0: only that one)."""
+    command = [str(binaries.ensure("kubectl")), f"--kubeconfig={cluster.kubeconfig()}", "exec", head(name), "--"]
+    command += ["python3", "-c", script(), str(size), str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_RUN_S)
+    assert done.returncode == 0, done.stderr[-3000:] + gismo.describe()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def wrong(said: dict[str, Any]) -> str:
+    """What is not as it should be in a round with Gismo: the same store and offset, read-only, nothing over the network."""
+    if len(set(said["nodes"])) != 2:
+        return "made and read on one node"
+    if said["place"] != said["made"] or not said["place"][0].startswith("/dev/gismo/"):
+        return "not read where it was made"
+    if said["writable"]:
+        return "writable"
+    if said["received"] - said["idle"] >= NETWORK_BYTES:
+        return "came over the network"
+    return ""
