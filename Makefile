@@ -45,13 +45,22 @@ NODE_IMAGE ?=
 e2e-up: setup ## a cluster of three nodes with KubeRay on this machine, built from packages; prints its KUBECONFIG
 	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e up --node-image '$(NODE_IMAGE)'
 
+.PHONY: kind-up
+kind-up: setup ## the same cluster with Gismo from this tree and a pool in it, to try it; says what to type next
+	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e try --node-image '$(NODE_IMAGE)'
+
 .PHONY: e2e-down
 e2e-down: setup ## take that cluster away, and the container engine if e2e-up started it
 	@PYTHONPATH=tests:tests/kube $(BIN)/python -m e2e down
 
 .PHONY: e2e
 e2e: e2e-up ## the tests on that cluster, which is taken away afterwards (KEEP=1: it stays)
-	@rc=0; $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) || rc=$$?; \
+	@rc=0; $(BIN)/python -m pytest -m 'e2e and not long' tests/e2e $(ARGS) || rc=$$?; \
+	  [[ -n '$(KEEP)' ]] || $(MAKE) e2e-down; exit $$rc
+
+.PHONY: e2e-long
+e2e-long: e2e-up ## all tests on that cluster, the long ones too: an hour
+	@rc=0; $(BIN)/python -m pytest -m e2e --timeout 0 tests/e2e $(ARGS) || rc=$$?; \
 	  [[ -n '$(KEEP)' ]] || $(MAKE) e2e-down; exit $$rc
 
 .PHONY: test-long

@@ -159,9 +159,14 @@ def restart_kubelet(node: Node) -> None:
 
 def tag(image: str, other: str) -> None:
     """Give an image that is in both workers another name."""
-    told = "ctr --namespace=k8s.io images tag --force"
+    told = f"ctr --namespace=k8s.io images tag --force {_full(image)} {_full(other)}"
     for node in (one for one in nodes() if one.worker):
-        engine.docker("exec", node.name, "sh", "-c", f"{told} docker.io/library/{image} docker.io/library/{other}")
+        engine.docker("exec", node.name, "sh", "-c", told)
+
+
+def _full(image: str) -> str:
+    """As containerd keeps a name."""
+    return f"docker.io/{image}" if "/" in image else f"docker.io/library/{image}"
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:

@@ -12,6 +12,7 @@ from e2e import cluster, gismo_image, ray_images
 from e2e.waiting import until
 
 EXAMPLES = gismo_image.ROOT / "examples"
+RAY_IMAGE = "rayproject/ray"  # of the examples
 _READY_S = 180
 
 
@@ -39,9 +40,14 @@ def uninstall() -> None:
     helm("uninstall", RELEASE, "--wait", f"--timeout={_READY_S}s")
 
 
+def as_it_is(path: str) -> str:
+    """A file of examples/."""
+    return (EXAMPLES / path).read_text()
+
+
 def example(path: str) -> str:
     """A file of examples/, with the Ray image that is in the nodes."""
-    return (EXAMPLES / path).read_text().replace(f"rayproject/ray:{ray_images.RAY}", ray_images.RAY_NAME)
+    return as_it_is(path).replace(f"{RAY_IMAGE}:{ray_images.RAY}", ray_images.RAY_NAME)
 
 
 def until_ready(pool: str) -> None:

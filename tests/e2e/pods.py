@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from e2e import cluster, ray_images
 
 _END_S = 60
+_SHARED = {"name": "shared", "hostPath": {"path": cluster.SHARED_IN_NODES, "type": "Directory"}}
 
 
 @dataclass(slots=True)
@@ -16,10 +17,15 @@ class Pods:
 
     namespace: str
     names: list[str] = field(default_factory=list)
+    user: int = 0
 
-    def run(self, node: str, command: str, *, wait_for: str = "Succeeded") -> str:
-        """Start a shell command in a pod of a node and wait for a phase; the pod's name."""
+    def run(self, node: str, command: str | list[str], *, wait_for: str = "Succeeded", resource: str = "") -> str:
+        """Start a command (of a shell, where it is a string) in a pod of a node and wait for a phase; the pod's name.
+
+        With a resource the container has a share of it and not the folder of all memory.
+        """
         name = f"pod-{len(self.names)}"
+        shared = {} if resource else {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -33,12 +39,13 @@ class Pods:
                         "name": "main",
                         "image": ray_images.RAY_NAME,
                         "imagePullPolicy": "Never",
-                        "command": ["sh", "-c", command],
-                        "securityContext": {"runAsUser": 0},  # the folder is root's
-                        "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+                        "command": ["sh", "-c", command] if isinstance(command, str) else command,
+                        "securityContext": {"runAsUser": self.user},  # the folder is root's
+                        **({"resources": {"limits": {resource: 1}}} if resource else {}),
+                        **shared,
                     }
                 ],
-                "volumes": [{"name": "shared", "hostPath": {"path": cluster.SHARED_IN_NODES, "type": "Directory"}}],
+                "volumes": [] if resource else [_SHARED],
             },
         }
         self.names.append(name)

@@ -19,9 +19,9 @@ NETWORK_BYTES = 256 << 10
 _RUN_S = 300
 
 
-def script() -> str:
+def script(name: str = "road_script.py") -> str:
     """What is run in the head's container; its own text says how."""
-    return Path(__file__).with_name("road_script.py").read_text()
+    return Path(__file__).with_name(name).read_text()
 
 
 def manifest(name: str, *, shares: bool, memory: str, plasma: int) -> dict[str, Any]:
@@ -74,10 +74,10 @@ def head(name: str) -> str:
     return cluster.kubectl("get", "pods", selector, "--output=name").split()[0]
 
 
-def run(name: str, size: int, *, rounds: int) -> Any:
+def run(name: str, size: int, *, rounds: int, script_name: str = "road_script.py") -> Any:
     """So many rounds with an object of so many bytes, after one that is not told of (0: only that one)."""
     command = [str(binaries.ensure("kubectl")), f"--kubeconfig={cluster.kubeconfig()}", "exec", head(name), "--"]
-    command += ["python3", "-c", script(), str(size), str(rounds)]
+    command += ["python3", "-c", script(script_name), str(size), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_RUN_S)
     assert done.returncode == 0, done.stderr[-3000:] + gismo.describe()
     return json.loads(done.stdout.splitlines()[-1])
