@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import binaries
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 1 << 20
+_KEPT_S = 14 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,19 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
             part = path.with_name(f"{name}.part")
             make(part)
             part.rename(path)
+            _forget_old(path)
+        os.utime(path)  # when it was used last
     return path
+
+
+def _forget_old(made: Path) -> None:
+    """Those of the same kind under other keys that nobody has used for long: each is of a version that is gone, mostly."""
+    kind = made.name.rpartition("-")[0]
+    for path in made.parent.glob(f"{kind}-*.tar"):
+        same_kind = path != made and path.name.rpartition("-")[0] == kind
+        if same_kind and time.time() - path.stat().st_mtime > _KEPT_S:
+            path.unlink()
+            print(f"{path.name} was not used for two weeks: removed", file=sys.stderr, flush=True)
 
 
 @contextmanager

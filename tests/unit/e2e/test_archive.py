@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_what_is_kept_is_made_once_and_never_by_half(tmp_path: Path, monkeypatch
     for _ in range(2):
         assert archive.kept("image.tar", works).read_text() == "whole"
     assert len(made) == 1
+
+
+def test_what_nobody_used_for_long_goes_when_its_successor_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def make(path: Path) -> None:
+        path.write_text("whole")
+
+    made = [archive.kept(name, make) for name in ("image-ray-0.tar", "image-ray-1.tar", "image-ray-old-0.tar")]
+    for path in (made[0], made[2]):
+        os.utime(path, (0, 0))
+    os.utime(archive.kept("image-ray-1.tar", make))
+    archive.kept("image-ray-2.tar", make)
+    assert sorted(path.name for path in made[0].parent.glob("*.tar")) == [
+        *("image-ray-1.tar", "image-ray-2.tar", "image-ray-old-0.tar"),
+    ]  # the old one of another kind stays
