@@ -60,9 +60,10 @@ def until_ready(pool: str) -> None:
 
 
 def remove_pool(pool: str) -> None:
-    """The pool and its ranges are gone afterwards; whoever uses them has to go meanwhile."""
+    """The pool, its ranges and its GismoNodes are gone afterwards; whoever uses them has to go meanwhile."""
     until(lambda: _delete(f"gismopool/{pool}"), why=describe)
-    until(lambda: not _of_pool("gismonamespaces", pool) and not _of_pool("gismonodes", pool), why=describe)
+    until(lambda: not _of_pool("gismonamespaces", pool), why=describe)
+    cluster.kubectl("delete", "gismonodes", f"--selector=gismo.io/pool={pool}")  # they keep the host ids
 
 
 def _delete(what: str) -> bool:
