@@ -12,6 +12,7 @@ from pathlib import Path
 from gismo_deviceplugin.agent import Agent, Options
 from gismo_deviceplugin.kubelet import pod_resources, registrar
 from gismo_deviceplugin.pool import state
+from gismo_kube import endpoint
 from gismo_kube.connection import CannotStart
 
 
@@ -35,6 +36,9 @@ def options(arguments: list[str]) -> tuple[Options, str]:
     parser.add_argument(
         "--runtime", type=Path, default=Path("/var/lib/gismo/runtime"), help="where gismo_core for containers is laid out (%(default)s)"
     )  # fmt: skip
+    parser.add_argument(
+        "--listen", metavar="[HOST]:PORT", type=endpoint.address, help="answer /metrics, /livez and /readyz there"
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)
     if not given.node:
@@ -46,6 +50,7 @@ def options(arguments: list[str]) -> tuple[Options, str]:
         pod_resources=given.pod_resources,
         state=given.state,
         runtime=given.runtime,
+        listen=given.listen,
     )
     return chosen, given.log_level
 
@@ -55,11 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen, level = options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        asyncio.run(Agent(chosen).run())
+        return asyncio.run(Agent(chosen).run())
     except CannotStart as error:
         print(f"gismo-agent: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

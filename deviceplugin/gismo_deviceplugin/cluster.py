@@ -18,6 +18,7 @@ from gismo_kube.connection import dynamic_client
 VERSION = "v1alpha1"
 MANAGER = "gismo-agent"
 REGIONS_ANNOTATION = f"{GROUP}/regions"
+FOLLOWED = ("gismonodes", "gismonamespaces")
 _REQUEST_S = 5.0
 
 
@@ -31,7 +32,7 @@ class Cluster:
         self._changed = changed
         self._lock = threading.Lock()
         self.synced = False  # all that was there at the start is known
-        self._objects: dict[str, dict[str, dict[str, Any]]] = {"gismonodes": {}, "gismonamespaces": {}}
+        self._objects: dict[str, dict[str, dict[str, Any]]] = {plural: {} for plural in FOLLOWED}
 
     def objects(self, plural: str) -> list[dict[str, Any]]:
         """As of the last events."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gismo_deviceplugin.pool.member import Report
+from gismo_kube.occurrence import Occurrence
 
 _MESSAGE_CHARACTERS = 1024
 
@@ -27,6 +28,25 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
     known = {"layoutVersion": report.layout_version, "nonce": report.nonce, "capacityBytes": report.capacity_bytes}
     made.update({name: value for name, value in known.items() if value is not None})
     return made
+
+
+def occurrences(node: Mapping[str, Any], before: Mapping[str, Any], made: Mapping[str, Any]) -> Iterable[Occurrence]:
+    """What is told as an event when a GismoNode's status, which was `before`, is now `made`: what fails, and its end.
+
+    Waiting for other nodes is not told. What was so before stands in the status, so that an agent that starts anew tells
+    nothing twice.
+    """
+    was, now = (
+        next((one for one in status.get("conditions") or () if one["type"] == "Ready"), None)
+        for status in (before, made)
+    )
+    if now is None or (was is not None and (was["status"], was["reason"]) == (now["status"], now["reason"])):
+        return
+    is_ready = now["status"] == "True"
+    if is_ready or now["reason"] != "Waiting":
+        note = f"{made['ready']} Gismo namespaces of the pool are ready on this node" if is_ready else now["message"]
+        metadata = node["metadata"]
+        yield Occurrence("GismoNode", metadata["name"], metadata["uid"], not is_ready, now["reason"], "Prepare", note)
 
 
 def _conditions(report: Report) -> Iterable[tuple[str, str, str, str]]:

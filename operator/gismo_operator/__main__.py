@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from gismo_kube import endpoint
 from gismo_kube.connection import CannotStart
 from gismo_operator.process import Operator, Options
 
@@ -21,11 +22,13 @@ def options(arguments: list[str]) -> tuple[Options, str]:
     )
     parser.add_argument("--namespace", help="Kubernetes namespace of the Lease (default: the pod's own, else default)")
     parser.add_argument("--kubeconfig", help="file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)")
-    parser.add_argument("--liveness", metavar="URL", help="answer probes there, such as http://0.0.0.0:8080/healthz")
+    parser.add_argument(
+        "--listen", metavar="[HOST]:PORT", type=endpoint.address, help="answer /metrics, /livez and /readyz there"
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)
     namespace = given.namespace or (_POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default")
-    return Options(namespace, given.kubeconfig, given.liveness), given.log_level
+    return Options(namespace, given.kubeconfig, given.listen), given.log_level
 
 
 def main(arguments: list[str] | None = None) -> int:

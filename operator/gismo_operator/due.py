@@ -60,6 +60,12 @@ class Due:
                 self._changed.wait(left)
             return None
 
+    def now(self) -> int:
+        """How many are due and not taken yet."""
+        with self._changed:
+            at = self._clock()
+            return sum(when <= at for when in self._at.values())
+
     def close(self) -> None:
         """Whoever takes gets None from now on."""
         with self._changed:

@@ -16,6 +16,8 @@ from gismo_operator.due import Due
 from gismo_operator.kube import cluster_node
 from gismo_operator.reconcile.observed import ClusterNode
 
+FOLLOWED = ("nodes", "gismopools", "gismonamespaces", "gismonodes")
+
 
 class Informer:
     """Knows the Nodes of the cluster and the names of all pools; tells `due` which pools have changed."""

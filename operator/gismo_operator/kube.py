@@ -14,6 +14,7 @@ from typing import Any
 from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
 from gismo_kube.connection import dynamic_client
+from gismo_kube.occurrence import Occurrence
 from gismo_operator.api.v1alpha1 import (
     GROUP,
     VERSION,
@@ -26,6 +27,7 @@ from gismo_operator.api.v1alpha1 import (
 from gismo_operator.conditions import Said, merged
 from gismo_operator.lease import REQUEST_S
 from gismo_operator.names import FINALIZER, node_object, others_finalizers, range_object
+from gismo_operator.reconcile import occurrences
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 from gismo_operator.reconcile.plan import Plan
 
@@ -58,6 +60,7 @@ class Kube:
         cluster: Callable[[], Iterable[ClusterNode]] | None = None,
         may_write: Callable[[], bool] = lambda: True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        tell: Callable[[Occurrence], object] = lambda _: None,
     ) -> None:
         client = dynamic_client(api)
         own = f"{GROUP}/{VERSION}"
@@ -68,6 +71,7 @@ class Kube:
         self._cluster = cluster if cluster is not None else lambda: map(cluster_node, self._list(nodes))
         self._may_write = may_write
         self._now = now
+        self._tell = tell
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -121,6 +125,7 @@ class Kube:
             if at is None or at.spec != node:
                 body = _body("GismoNode", node_object(node.pool, name), node, at)
                 self._write(self._nodes, body, at is None)
+                self._told(occurrences.of_node(at, node) if at is not None else ())
                 wrote = True
         for name in plan.released:
             if FINALIZER in ranges[name].metadata.finalizers or ranges[name].metadata.deletion_timestamp is None:
@@ -191,13 +196,22 @@ class Kube:
             }
             version = pool.metadata.resource_version
             wrote = self._status(self._pools, pool, version, status, plan.pool.conditions)
+            if wrote:
+                self._told(occurrences.of_pool(pool, plan.pool.conditions))
         for one in observed.namespaces:
             said = plan.namespaces.get(one.spec.namespace)
             if said is not None:
                 status = {"observedGeneration": one.metadata.generation, "nodesReady": said.nodes_ready}
                 version = written.get(one.spec.namespace, one.metadata.resource_version)
-                wrote = self._status(self._ranges, one, version, status, said.conditions) or wrote
+                if self._status(self._ranges, one, version, status, said.conditions):
+                    self._told(occurrences.of_namespace(one, plan.ranges[one.spec.namespace], said.conditions))
+                    wrote = True
         return wrote
+
+    def _told(self, what: Iterable[Occurrence]) -> None:
+        """What was written is told, and only then."""
+        for one in what:
+            self._tell(one)
 
     def _status(
         self,

@@ -86,6 +86,7 @@ class Leadership:
         self._lock = _Lock(api, name, namespace, self.identity)
         self._won = threading.Event()
         self._lost = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self, on_won: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """on_won: once, when this is the leader. on_lost: once, when it is not any more; the process has to end then."""
@@ -103,7 +104,14 @@ class Leadership:
             self._lock, DURATION_S, RENEW_S, RETRY_S, onstarted_leading=won, onstopped_leading=lost
         )
         logging.getLogger("leaderelection").setLevel(logging.WARNING)  # says at every renewal that it renewed
-        threading.Thread(target=leaderelection.LeaderElection(config).run, name="lease", daemon=True).start()
+        election = leaderelection.LeaderElection(config)
+        self._thread = threading.Thread(target=election.run, name="lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def stands(self) -> bool:
+        """Does it still stand for election, or lead, if it has begun to?"""
+        return self._thread is None or self._thread.is_alive()
 
     @property
     def given_back(self) -> bool:

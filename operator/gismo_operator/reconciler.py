@@ -5,42 +5,59 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from gismo_operator.api.v1alpha1 import GismoNamespace, RangeState
 from gismo_operator.kube import Kube, Stale
 from gismo_operator.reconcile import plan
+from gismo_operator.reconcile.observed import Observed
+from gismo_operator.reconcile.plan import Plan
 
 logger = logging.getLogger("gismo.operator")
 
 # Between an answer to Allocate and its being seen in PodResources is a gap: a share may be given that nobody sees yet.
 HIDDEN_S = 10.0
 
+# Of one look. stale: what it was decided on has changed meanwhile; error: a request failed.
+Result = Literal["unchanged", "written", "stale", "error"]
+
 
 class Reconciler:
     """Remembers only since when it has seen ranges being released; a new one begins to wait anew, which is safe."""
 
-    def __init__(self, kube: Kube, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Callable[[], float] = time.monotonic,
+        carried_out: Callable[[Observed, Plan], object] = lambda *_: None,
+    ) -> None:
         self._kube = kube
         self._clock = clock
+        self._carried_out = carried_out
         self._releasing_since: dict[str, float] = {}  # by store UUID
 
     def look(self, pool: str) -> float | None:
         """Bring one pool a step further; in how many seconds to look again at the latest, or None: when something changes."""
+        return self.step(pool)[0]
+
+    def step(self, pool: str) -> tuple[float | None, Result]:
+        """look(), and what it was."""
         observed = self._kube.observe(pool, self._waited)
         decided = plan.decide(observed)
         try:
             wrote = self._kube.carry_out(observed, decided)
         except Stale as error:
             logger.info("pool %s: looking again: %s", pool, error)
-            return 0.0
+            return 0.0, "stale"
+        self._carried_out(observed, decided)
         if wrote:
-            return 0.0
+            return 0.0, "written"
         waiting = [
             HIDDEN_S - (self._clock() - self._releasing_since[one.spec.store_uuid])
             for one in observed.namespaces
             if one.spec.store_uuid in self._releasing_since and not self._waited(one)
         ]
-        return max(0.1, min(waiting)) if waiting else None
+        return max(0.1, min(waiting)) if waiting else None, "unchanged"
 
     def _waited(self, one: GismoNamespace) -> bool:
         """Has this been Releasing for so long that every share that was given is seen?"""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import accounts
+import binaries
 import chart
 import pytest
+import yaml
 from apiserver import ControlPlane
 from two_nodes import ROOT, Cluster, played
 
@@ -30,9 +33,31 @@ _EVERYTHING = (
     "agent.podAnnotations.a=b",
     "agent.tolerations[0].operator=Exists",
     "agent.emulatedDirectories[0]=/mnt/cxl",
+    "metrics.scrapeAnnotations=true",
+    "metrics.podMonitor.enabled=true",
+    "metrics.podMonitor.interval=30s",
+    "metrics.podMonitor.labels.a=b",
 )
 
 
+@pytest.fixture(scope="module")
+def prometheus_operator(client: Any) -> None:
+    """The definition of a PodMonitor, of the Prometheus operator itself."""
+    folder = binaries.module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+    (path,) = folder.glob("example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml")
+    crds = client.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
+    body = yaml.safe_load(path.read_text())
+    name = body["metadata"]["name"]
+    crds.create(body=body)
+    end = time.monotonic() + 30
+    while not any(
+        one.type == "Established" and one.status == "True" for one in crds.get(name=name).status.conditions or []
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("prometheus_operator")
 @pytest.mark.parametrize("values", [(), _EVERYTHING], ids=["as it is", "everything set"])
 def test_the_api_server_takes_all_that_the_chart_has(installed: Any, values: tuple[str, ...]) -> None:
     objects = chart.rendered(*values)
@@ -49,12 +74,19 @@ def test_the_api_server_takes_all_that_the_chart_has(installed: Any, values: tup
             field_manager="helm",
             force_conflicts=True,
             dry_run="All",
+            query_params=[("fieldValidation", "Strict")],
         )
 
 
 def test_nothing_is_written_into_a_namespace_that_was_not_asked_for() -> None:
     namespaced = {"ServiceAccount", "Role", "RoleBinding", "Deployment", "DaemonSet", "Job", "Pod"}
     for one in chart.rendered():
+        if one["metadata"]["name"] == f"{chart.RELEASE}-events":  # of objects that are in no namespace
+            assert one["metadata"]["namespace"] == "default"
+            assert one["kind"] == "RoleBinding" or one["rules"] == [
+                {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
+            ]
+            continue
         assert one["metadata"].get("namespace") == (chart.NAMESPACE if one["kind"] in namespaced else None), one
 
 
@@ -76,6 +108,8 @@ def test_switches() -> None:
         ("agent.kubeletDirectory=kubelet", "kubeletDirectory"),
         ("replicas=3", "replicas"),
         ("agent.emulatedDirectories[0]=relative", "emulatedDirectories"),
+        ("metrics.podMonitor.interval=often", "interval"),
+        ("metrics.serviceMonitor.enabled=true", "serviceMonitor"),
     ],
 )
 def test_wrong_values_are_refused(value: str, said: str) -> None:

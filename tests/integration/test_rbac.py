@@ -41,6 +41,11 @@ def test_each_account_may_what_it_does_and_no_more(world: Cluster, control_plane
         await world.ready()
         world.apply()
         await world.eventually(lambda: not world.ranges.get().items)
+        world.apply(TEAM_A)
+        await world.ready()
+        # What is ready a second time is an event that counts, of both accounts.
+        for kind in ("GismoPool", "GismoNode"):
+            await world.eventually(lambda kind=kind: any(one[4] > 1 for one in world.told(kind)))  # type: ignore[misc]
 
     played(world, story)
     world.end()
@@ -110,6 +115,41 @@ def test_an_agent_speaks_for_its_own_node_only(world: Cluster, control_plane: Co
     )
     annotate(a, "node-a", regions)
     assert only in refusal(lambda: annotate(a, "node-a", {"metadata": {"annotations": {"of": None}}}))
+    events = a.resources.get(api_version="events.k8s.io/v1", kind="Event")
+
+    def tell(name: str, kind: str, of: str) -> Any:
+        body = {
+            "metadata": {"name": name, "namespace": "default"},
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "gismo.io/agent",
+            "reportingInstance": "node-a",
+            "action": "Prepare",
+            "reason": "Ready",
+            "type": "Normal",
+            "regarding": {"apiVersion": "gismo.io/v1alpha1", "kind": kind, "name": of},
+        }
+        return events.create(body=body, namespace="default")
+
+    tell("own", "GismoNode", "rack9.node-a")
+    for kind, of in (
+        ("GismoNode", "rack9.node-b"),
+        ("GismoPool", "rack9"),
+        ("GismoPool", "rack9.node-a"),
+        ("Node", "node-a"),
+    ):
+        assert "an agent writes about its own node only" in refusal(lambda: tell("other", kind, of))  # noqa: B023
+    as_admin = world.events.get(name="own", namespace="default").to_dict()
+    as_admin["metadata"] = {"name": "others", "namespace": "default"}
+    as_admin["regarding"]["name"] = "rack9.node-b"
+    world.events.create(body=as_admin, namespace="default")
+    count = {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}}
+
+    def again(name: str) -> Any:
+        return events.patch(name=name, namespace="default", body=count, content_type="application/merge-patch+json")
+
+    again("own")
+    assert "this token is of node-a, not of node-b" in refusal(lambda: again("others"))
+    assert "cannot delete" in refusal(lambda: events.delete(name="own", namespace="default"))
     ranges = a.resources.get(api_version="gismo.io/v1alpha1", kind="GismoNamespace")
     assert "cannot delete" in refusal(lambda: ranges.delete(name="rack9.team-a"))
     secrets = a.resources.get(api_version="v1", kind="Secret")

@@ -40,6 +40,16 @@ class ControlPlane:
     token: str  # of an administrator
     ca_file: Path
     folder: Path
+    process: subprocess.Popen[bytes]  # of kube-apiserver
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It is there and answers nothing, as behind a network that is cut."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kubeconfig(self) -> Path:
         """A file for kubectl and kopf."""
@@ -56,7 +66,8 @@ current-context: test
         return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """On loopback."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -67,7 +78,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
     """Start it, with all its files below folder; stop it at the end."""
     etcd, apiserver = binaries.ensure("etcd"), binaries.ensure("kube-apiserver")
     folder.mkdir(parents=True, exist_ok=True)
-    client, peer, port = _free_port(), _free_port(), _free_port()
+    client, peer, port = free_port(), free_port(), free_port()
     key = folder / "service-accounts.key"
     key.write_bytes(
         rsa.generate_private_key(65537, 2048).private_bytes(
@@ -105,7 +116,7 @@ def running(folder: Path) -> Iterator[ControlPlane]:
         ca_file = folder / "certs" / "apiserver.crt"
         url = f"https://127.0.0.1:{port}"
         _await(server, url, ca_file, folder / "kube-apiserver.log")
-        yield ControlPlane(url, _TOKEN, ca_file, folder)
+        yield ControlPlane(url, _TOKEN, ca_file, folder, server)
     finally:
         for process in reversed(processes):
             _stop(process)

@@ -16,6 +16,7 @@ class Resources:
         self.nodes = client.resources.get(api_version=OWN, kind="GismoNode")
         self.cluster = client.resources.get(api_version="v1", kind="Node")
         self.leases = client.resources.get(api_version="coordination.k8s.io/v1", kind="Lease")
+        self.events = client.resources.get(api_version="events.k8s.io/v1", kind="Event")
 
     def apply_pool(self, name: str, emulated: dict[str, str], *namespaces: dict[str, Any]) -> None:
         """As `kubectl apply` does; its nodes are those with the label pool=name."""

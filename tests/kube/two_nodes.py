@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +19,11 @@ from typing import Any
 
 import accounts
 import chart
-from apiserver import ControlPlane
+from apiserver import ControlPlane, free_port
 from cleaning import remove_all
 from fake_kubelet import Kubelet, Pod
-from resources import Resources
+from prometheus_client.parser import text_string_to_metric_families
+from resources import OWN, Resources
 
 import gismo_core
 
@@ -44,21 +47,57 @@ class Cluster(Resources):
             self.kubelets[node] = Kubelet(folder / node)
         self.kubeconfigs: dict[str, Path] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.ports: dict[str, int] = {}
 
-    def start(self, name: str) -> None:
-        """The operator, or the agent of a node."""
-        if name == "operator":
+    def start(self, name: str, *more: str, program: str = "") -> None:
+        """The operator (another one: any name that begins so), or the agent of a node. program: Python in the module's place."""
+        self.ports[name] = free_port()
+        if name.startswith("operator"):
             where, command = "operator", ["-m", "gismo_operator", "--namespace", chart.NAMESPACE]
         else:
             where, command = "deviceplugin", ["-m", "gismo_deviceplugin", "--node", name]
             command += ["--device-plugins", str(self.folder / name)]
             command += ["--pod-resources", str(self.kubelets[name].pod_resources)]
             command += ["--state", str(self.folder / f"{name}-state"), "--runtime", str(self.folder / "runtime")]
+        if program:
+            command[:2] = ["-c", program]
+        command += ["--kubeconfig", str(self.kubeconfigs[name.partition("-again")[0]])]
+        command += ["--listen", f"127.0.0.1:{self.ports[name]}", *more]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command, "--kubeconfig", str(self.kubeconfigs[name])],
+                [sys.executable, *command],
                 cwd=ROOT / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+
+    def ask(self, name: str, path: str) -> tuple[int, str]:
+        """By HTTP: code and text; (0, why) where it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=3) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """Of that process, as `name{label="value",…}` → value."""
+        code, text = self.ask(name, "/metrics")
+        assert code == 200, text
+        return {
+            f"{sample.name}{{{','.join(f'{key}={value}' for key, value in sorted(sample.labels.items()))}}}": sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def told(self, kind: str | None = None) -> list[tuple[str, str, str, str, int]]:
+        """Events about our objects: kind and name, type, reason, note, how often."""
+        found = []
+        for one in self.events.get(namespace="default").items:
+            if one.regarding.apiVersion == OWN and kind in (None, one.regarding.kind):
+                about = f"{one.regarding.kind} {one.regarding.name}"
+                found.append((about, one.type, one.reason, one.note, one.series.count if one.series else 1))
+        return found
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -170,14 +209,17 @@ def two_nodes(client: Any, control_plane: ControlPlane) -> Iterator[Cluster]:
             remove_all(made.pools, made.ranges, made.nodes, made.cluster)
             for one in made.leases.get(namespace=chart.NAMESPACE).items:
                 made.leases.delete(name=one.metadata.name, namespace=chart.NAMESPACE)
+            made.events.delete(namespace="default", field_selector="reason!=")  # all
 
 
-def played(world: Cluster, story: Callable[[], Awaitable[None]]) -> None:
+def played(world: Cluster, story: Callable[[], Awaitable[None]], **programs: str) -> None:
+    """programs: what runs in the place of a process's module, by its name with _ for -."""
+
     async def play() -> None:
         for kubelet in world.kubelets.values():
             await kubelet.start()
         for name in ("operator", *NODES):
-            world.start(name)
+            world.start(name, program=programs.get(name.replace("-", "_"), ""))
         try:
             await story()
         finally:

@@ -49,3 +49,12 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- /* Of pods that have metrics. */}}
+{{- define "gismo.podAnnotations" -}}
+{{- $own := dict }}
+{{- if .root.Values.metrics.scrapeAnnotations }}
+{{- $own = dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics" }}
+{{- end }}
+{{- with merge (deepCopy .annotations) $own }}{{ toYaml . }}{{ end }}
+{{- end }}

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ PREFIX = "gismo-"
 
 # Called before a container starts, with its shares; Refused, if it may not.
 BeforeStart = Callable[[Tenant, Sequence[str]], Awaitable[None]]
+# Called after each request: gRPC method, gRPC code, seconds.
+Answered = Callable[[str, str, float], object]
 
 
 class Plugin:
     """One resource. Its tenant may change its settings and its health while it serves, never its name."""
 
-    def __init__(self, tenant: Tenant, before_start: BeforeStart) -> None:
+    def __init__(self, tenant: Tenant, before_start: BeforeStart, answered: Answered = lambda *_: None) -> None:
         self.tenant = tenant
         self._before_start = before_start
+        self._answered = answered
         self._healthy = True
         self._changed = asyncio.Condition()
         self._version = 0
@@ -54,6 +58,23 @@ class Plugin:
         server.add_insecure_port(f"unix://{path}")
         await server.start()
         self._server, self.socket = server, path
+
+    async def answers(self, within_s: float) -> bool:
+        """Does a call through its own socket come back? Where there is none, as while the kubelet is down, it is not to."""
+        path = self.socket
+        if path is None or not path.exists():
+            return True
+        async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
+            call = channel.unary_unary(
+                f"/{wire.plugin.package}.DevicePlugin/GetDevicePluginOptions",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=wire.plugin.DevicePluginOptions.FromString,
+            )
+            try:
+                await call(wire.plugin.Empty(), timeout=within_s)
+            except grpc.aio.AioRpcError:
+                return self.socket != path or not path.exists()  # it has gone meanwhile
+        return True
 
     @property
     def offered(self) -> frozenset[str]:
@@ -92,12 +113,27 @@ class Plugin:
                 call, request.FromString, lambda message: message.SerializeToString()
             )
 
+        def measured(name: str, call: Callable[[Any, Any], Awaitable[Any]], request: Any) -> Any:
+            async def call_it(asked: Any, context: Any) -> Any:
+                began, code = time.monotonic(), "UNKNOWN"
+                try:
+                    answer = await call(asked, context)
+                    code = "OK"
+                except Refused as error:
+                    code = grpc.StatusCode.FAILED_PRECONDITION.name
+                    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+                finally:
+                    self._answered(name, code, time.monotonic() - began)
+                return answer
+
+            return unary(call_it, request)
+
         return grpc.method_handlers_generic_handler(
             f"{api.package}.DevicePlugin",
             {
                 "GetDevicePluginOptions": unary(self._options, api.Empty),
-                "Allocate": unary(self._allocate, api.AllocateRequest),
-                "PreStartContainer": unary(self._pre_start, api.PreStartContainerRequest),
+                "Allocate": measured("Allocate", self._allocate, api.AllocateRequest),
+                "PreStartContainer": measured("PreStartContainer", self._pre_start, api.PreStartContainerRequest),
                 "ListAndWatch": grpc.unary_stream_rpc_method_handler(
                     self._list_and_watch, api.Empty.FromString, lambda message: message.SerializeToString()
                 ),
@@ -119,25 +155,19 @@ class Plugin:
                 devices = [wire.plugin.Device(ID=one, health=health) for one in shares.ids(self.tenant)]
             yield wire.plugin.ListAndWatchResponse(devices=devices)
 
-    async def _allocate(self, request: Any, context: Any) -> Any:
+    async def _allocate(self, request: Any, _context: Any) -> Any:
         tenant = self.tenant
-        try:
-            if not self._healthy:
-                raise Refused(f"{tenant.resource} is not ready on this node: see `kubectl describe gnode`")
-            for one in request.container_requests:
-                shares.check_one(tenant, one.devices_ids)
-        except Refused as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        if not self._healthy:
+            raise Refused(f"{tenant.resource} is not ready on this node: see `kubectl describe gnode`")
+        for one in request.container_requests:
+            shares.check_one(tenant, one.devices_ids)
         answered = _answered(shares.answer(tenant))
         return wire.plugin.AllocateResponse(container_responses=[answered] * len(request.container_requests))
 
-    async def _pre_start(self, request: Any, context: Any) -> Any:
+    async def _pre_start(self, request: Any, _context: Any) -> Any:
         tenant = self.tenant
-        try:
-            shares.check_one(tenant, request.devices_ids)
-            await self._before_start(tenant, list(request.devices_ids))
-        except Refused as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        shares.check_one(tenant, request.devices_ids)
+        await self._before_start(tenant, list(request.devices_ids))
         return wire.plugin.PreStartContainerResponse()
 
 

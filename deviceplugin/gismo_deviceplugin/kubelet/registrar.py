@@ -11,14 +11,15 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from gismo_deviceplugin.health import LOOK_S, Beat
 from gismo_deviceplugin.kubelet import wire
-from gismo_deviceplugin.kubelet.plugin import PREFIX, BeforeStart, Plugin, options
+from gismo_deviceplugin.kubelet.plugin import PREFIX, Answered, BeforeStart, Plugin, options
 from gismo_deviceplugin.kubelet.shares import Tenant
 
 logger = logging.getLogger("gismo.deviceplugin")
@@ -27,19 +28,32 @@ FOLDER = Path("/var/lib/kubelet/device-plugins")
 _KUBELET = "kubelet.sock"
 _LOOK_S = 0.25
 _REGISTER_S = 5.0
+_ASKED = 8  # sockets of ours for each probe
 _SETTLE_S = 1.5  # after which the kubelet has accepted what was registered, or has lost it
 
 
 class Registrar:
     """All resources of this node. Used from one event loop."""
 
-    def __init__(self, before_start: BeforeStart, folder: Path = FOLDER) -> None:
+    def __init__(
+        self,
+        before_start: BeforeStart,
+        folder: Path = FOLDER,
+        *,
+        answered: Answered = lambda *_: None,
+        done: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        """answered: of each request of the kubelet. done: of each registration, whether it went well."""
         self._before_start = before_start
         self._folder = folder
+        self._answered = answered
+        self._done = done
+        self.beat = Beat("looking for the kubelet", LOOK_S)
         self._plugins: dict[str, Plugin] = {}  # by resource
         self._registered: dict[str, tuple[int, int]] = {}  # resource → the kubelet.sock that knows it
         self._since: dict[str, float] = {}  # resource → when it was registered or offered otherwise, monotonic
         self._wake = asyncio.Event()
+        self._asked = 0
 
     async def set_tenants(self, tenants: Mapping[Tenant, bool]) -> None:
         """What is to be offered from now on, and whether it is healthy. One that is gone is not served any more."""
@@ -50,13 +64,28 @@ class Registrar:
             self._since.pop(resource, None)
         for resource, (tenant, healthy) in wanted.items():
             if resource not in self._plugins:
-                self._plugins[resource] = Plugin(tenant, self._before_start)
+                self._plugins[resource] = Plugin(tenant, self._before_start, self._answered)
             plugin = self._plugins[resource]
             before = plugin.offered
             await plugin.update(tenant, healthy=healthy)
             if plugin.offered != before:
                 self._since[resource] = time.monotonic()
         self._wake.set()
+
+    def offered(self) -> frozenset[str]:
+        """The resources that are to be known to the kubelet."""
+        return frozenset(self._plugins)
+
+    async def problems(self, within_s: float) -> Iterable[str]:
+        """Sockets of ours that do not answer, in words. Some of them each time, by turns: all have one server's threads."""
+        plugins = sorted(self._plugins.items())
+        first = self._asked % max(1, len(plugins))
+        asked = (plugins[first:] + plugins[:first])[:_ASKED]
+        self._asked += len(asked)
+        answers = await asyncio.gather(*(plugin.answers(within_s) for _, plugin in asked))
+        return [
+            f"the socket of {name} does not answer" for (name, _), well in zip(asked, answers, strict=True) if not well
+        ]
 
     def compare(self, accepted: Mapping[str, frozenset[str]]) -> None:
         """What the kubelet has of what is offered; what it has lost is registered anew."""
@@ -82,6 +111,7 @@ class Registrar:
         sweep(self._folder)
         try:
             while True:
+                self.beat()
                 await self._look()
                 try:
                     await asyncio.wait_for(self._wake.wait(), _LOOK_S)
@@ -105,6 +135,8 @@ class Registrar:
         channel = grpc.aio.insecure_channel(f"unix://{self._folder / _KUBELET}")
         try:
             done = await asyncio.gather(*(self._register(channel, plugin, kubelet) for plugin in todo))
+            for one in done:
+                self._done(one)
         finally:
             await channel.close()
         if any(done):

@@ -68,8 +68,11 @@ class Member:
         holders: Holders,
         boot_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        beat: Callable[..., object] = lambda *_: None,
     ) -> None:
+        """beat: called while something goes on that takes long."""
         self._state = state
+        self._beat = beat
         self._holders = holders
         self._boot_id = boot_id or node_marker.boot_id()
         self._clock = clock
@@ -196,6 +199,7 @@ class Member:
         ready, waiting, released = [], [], set()
         failures: list[Failure] = []
         for one in view.ranges:
+            self._beat()
             in_label = known.get(one.store_uuid)
             try:
                 if in_label is None:
@@ -226,7 +230,7 @@ class Member:
                 f"the range of {one.namespace} is being zeroed, and the API has it as active: it is not used again"
             )
         if view.me.writer:
-            memory.format(in_label, one.coherence)
+            memory.format(in_label, one.coherence, self._beat)
         memory.verify(in_label, one.coherence)
         self._state.prepare(one.store_uuid, view.me.host_id)
 

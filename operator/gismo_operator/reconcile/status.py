@@ -47,7 +47,7 @@ def of_pool(observed: Observed, decided: tenants.Tenants, found: hosts.Hosts, la
     return PoolSaid(
         conditions=(
             _ready(observed, decided, found, nodes, reached, len(ready) == len(asked)),
-            _progressing(decided, nodes, reached),
+            _progressing(observed, decided, found, nodes, reached),
             _degraded(observed, decided, found),
         ),
         **sizes,
@@ -137,23 +137,44 @@ def _ready(
     if decided.problems:
         return Said(READY, False, *_problem(decided))
     if len(reached) < len(nodes) or not nodes:
-        behind = [node.spec.node for node in nodes if node not in reached]
+        behind = _behind(observed, found, reached)
+        if not behind:
+            return Said(READY, False, "NodesNotReady", "none of its nodes is up: see `kubectl get gnode,nodes`")
         why = [failure.message for node in nodes for failure in node.status.failures]
         more = f": {why[0]}" if why else ""
-        return Said(READY, False, "NodesNotReady", f"{len(reached)} of {len(nodes)} nodes; not {listed(behind)}{more}")
+        return Said(
+            READY,
+            False,
+            "NodesNotReady",
+            f"{len(reached)} of {len(reached) + len(behind)} nodes; not {listed(behind)}{more}",
+        )
     if not is_complete:
         return Said(READY, False, "NamespacesNotReady", "a namespace of the list is not ready everywhere yet")
     return Said(READY, True, "Ready", f"on {len(nodes)} nodes")
 
 
-def _progressing(decided: tenants.Tenants, nodes: Sequence[GismoNode], reached: Sequence[GismoNode]) -> Said:
+def _behind(observed: Observed, found: hosts.Hosts, reached: Sequence[GismoNode]) -> list[str]:
+    """The nodes that have to get ready, those that have no GismoNode yet among them."""
+    there = {node.spec.node for node in reached}
+    names = [node.name for node in hosts.selected(observed) if node.name not in there]
+    return [name for name in names if name in found.specs and found.specs[name].standing is Standing.ACTIVE]
+
+
+def _progressing(
+    observed: Observed,
+    decided: tenants.Tenants,
+    found: hosts.Hosts,
+    nodes: Sequence[GismoNode],
+    reached: Sequence[GismoNode],
+) -> Said:
     if decided.waiting:
         text = "; ".join(f"{name} is in use by {listed(holders)}" for name, holders in decided.waiting.items())
         return Said(PROGRESSING, True, "WaitingForUse", text)
     releasing = [name for name, spec in decided.specs.items() if spec.state is RangeState.RELEASING]
     if releasing:
         return Said(PROGRESSING, True, "Zeroing", f"{listed(releasing)} before the bytes are given to anybody else")
-    behind = [node.spec.node for node in nodes if node not in reached and not node.status.failures]
+    failing = {node.spec.node for node in nodes if node.status.failures}
+    behind = [name for name in _behind(observed, found, reached) if name not in failing]
     if behind:
         return Said(PROGRESSING, True, "Carving", f"on {listed(behind)}")
     return Said(PROGRESSING, False, "Stable", "nothing is under way")

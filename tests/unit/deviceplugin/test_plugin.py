@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,14 @@ class Node:
         self.kubelet = Kubelet(folder)
         self.refused: str | None = None
         self.started: list[tuple[str, tuple[str, ...]]] = []
-        self.registrar = Registrar(self._before_start, folder)
+        self.answered: list[tuple[str, str]] = []  # method, code
+        self.registrations: list[bool] = []
+        self.registrar = Registrar(
+            self._before_start,
+            folder,
+            answered=lambda method, code, seconds: self.answered.append((method, code)) if seconds >= 0 else None,
+            done=self.registrations.append,
+        )
         self.running: asyncio.Task[None] | None = None
 
     async def _before_start(self, one: Tenant, ids: Sequence[str]) -> None:
@@ -125,6 +133,34 @@ def test_what_is_refused_says_what_to_do() -> None:
         gone = tenant(store=7)
         with pytest.raises(grpc.aio.AioRpcError, match="is of a store that is gone"):
             await endpoint.pre_start(shares.ids(gone)[0])
+        refused = "FAILED_PRECONDITION"
+        assert node.answered == [("Allocate", refused), ("PreStartContainer", refused), ("PreStartContainer", refused)]
+        await endpoint.allocate(shares.ids(one)[0])
+        assert node.answered[3:] == [("Allocate", "OK")]
+        assert node.registrations == [True]
+
+    played(story)
+
+
+def test_a_socket_that_does_not_answer_is_a_problem_and_one_that_is_gone_is_none() -> None:
+    async def story(node: Node) -> None:
+        tenants = [tenant(f"team-{number:02}", store=number + 1) for number in range(12)]
+        await node.registrar.set_tenants(dict.fromkeys(tenants, True))
+        for one in tenants:
+            await node.offered(one.resource)
+        assert node.registrar.offered() == node.registrar.registered() == {one.resource for one in tenants}
+        assert await node.registrar.problems(5) == []
+        # One that takes a connection and says nothing, as where the server's thread is dead.
+        plugin = node.registrar._plugins[tenants[9].resource]
+        own, plugin.socket = plugin.socket, node.kubelet.folder / "mute"
+        with socket.socket(socket.AF_UNIX) as mute:
+            mute.bind(str(plugin.socket))
+            mute.listen()
+            found = [await node.registrar.problems(0.5) for _ in range(3)]  # eight of them each time, by turns
+            assert ["the socket of gismo.io/rack1.team-09 does not answer"] in found
+            plugin.socket.unlink()
+        assert [await node.registrar.problems(0.5) for _ in range(3)] == [[], [], []]
+        plugin.socket = own
 
     played(story)
 
