@@ -12,6 +12,7 @@ from pathlib import Path
 from gismo_deviceplugin.agent import Agent, Options
 from gismo_deviceplugin.kubelet import pod_resources, registrar
 from gismo_deviceplugin.pool import state
+from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_kube import endpoint
 from gismo_kube.connection import CannotStart
 
@@ -37,6 +38,13 @@ def options(arguments: list[str]) -> tuple[Options, str]:
         "--runtime", type=Path, default=Path("/var/lib/gismo/runtime"), help="where gismo_core for containers is laid out (%(default)s)"
     )  # fmt: skip
     parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE_S,
+        metavar="S",
+        help="how late what other nodes say of themselves may be, before it is not believed to be the same memory (%(default)s)",
+    )
+    parser.add_argument(
         "--listen", metavar="[HOST]:PORT", type=endpoint.address, help="answer /metrics, /livez and /readyz there"
     )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -50,6 +58,7 @@ def options(arguments: list[str]) -> tuple[Options, str]:
         pod_resources=given.pod_resources,
         state=given.state,
         runtime=given.runtime,
+        patience_s=given.patience,
         listen=given.listen,
     )
     return chosen, given.log_level

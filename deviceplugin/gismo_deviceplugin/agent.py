@@ -32,6 +32,7 @@ from gismo_deviceplugin.kubelet.shares import Injection, Tenant
 from gismo_deviceplugin.metrics import Metrics, Share, Snapshot
 from gismo_deviceplugin.pool import state, view
 from gismo_deviceplugin.pool.member import Member, Report
+from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
 from gismo_deviceplugin.status import occurrences, status
@@ -43,6 +44,9 @@ from gismo_kube.following import Following
 logger = logging.getLogger("gismo.agent")
 
 _ROUND_S = 2.0  # what no event tells: who holds a share, and what other nodes wrote into the memory
+# That the writer has seen what this node wrote stands in the memory, and no event tells it: so it is looked for more often, for
+# as long as an agent takes that is well.
+_PROOF_S, _PROOFS = 0.1, 50
 _SOCKET_S = 2.0  # for an answer through a socket of our own
 _EVENTS_END_S = 2.0
 
@@ -57,6 +61,7 @@ class Options:
     pod_resources: Path = pod_resources.SOCKET
     state: Path = state.ROOT
     runtime: Path = Path("/var/lib/gismo/runtime")
+    patience_s: float = PATIENCE_S
     listen: tuple[str | None, int] | None = None  # for metrics and probes; host None: all addresses
     boot_id: str = field(default_factory=node_marker.boot_id)
 
@@ -76,6 +81,7 @@ class Agent:
         self._metrics = Metrics()
         self._is_known = False  # a round has been through, with all that there is and an answer of the kubelet
         self._failed = False
+        self._unproven = 0  # rounds in a row in which a memory was not proven yet
         try:
             runtime.ensure(options.runtime)
         except runtime.NoRuntime as error:
@@ -158,7 +164,7 @@ class Agent:
         told = listed = False
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _ROUND_S)
+                await asyncio.wait_for(self._wake.wait(), _PROOF_S if 0 < self._unproven <= _PROOFS else _ROUND_S)
             self._wake.clear()
             self._beat()
             try:
@@ -193,9 +199,17 @@ class Agent:
         reports: dict[str, Report] = {}
         for name, one in views.items():
             if name not in self._members:
-                self._members[name] = Member(self._state, self._holders, self._options.boot_id, beat=self._beat)
+                self._members[name] = Member(
+                    self._state,
+                    self._holders,
+                    self._options.boot_id,
+                    beat=self._beat,
+                    patience_s=self._options.patience_s,
+                )
             reports[name] = await asyncio.to_thread(self._members[name].step, one)
             offered.update(self._tenants(one, reports[name]))
+        is_unproven = any(report.nonce is not None and report.same_memory is None for report in reports.values())
+        self._unproven = self._unproven + 1 if is_unproven else 0
         self._offered = {tenant.resource: tenant for tenant in offered}
         await self._registrar.set_tenants(offered)
         mine = {one["spec"]["pool"]: one for one in nodes if one["spec"]["node"] == self._options.node}

@@ -22,6 +22,7 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
             for one in report.failures
         ],
         "released": sorted(report.released),
+        "strangers": sorted(report.strangers),
         "inUse": [{"namespace": name, "holders": list(who)} for name, who in sorted(report.in_use.items())],
         "conditions": list(_merged(before.get("conditions") or (), _conditions(report), now, generation)),
     }
@@ -64,7 +65,7 @@ def _conditions(report: Report) -> Iterable[tuple[str, str, str, str]]:
     else:
         yield "Ready", "True", "Ready", ""
     if report.same_memory is None:
-        yield "SameMemory", "Unknown", "NotProven", "the other nodes have not shown yet that they see this memory"
+        yield "SameMemory", "Unknown", "NotProven", "the writer node has not shown yet that it sees this memory"
     elif report.same_memory:
         yield "SameMemory", "True", "Proven", ""
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
+import bad_input
 import pytest
 
 pytestmark = pytest.mark.integration
@@ -24,6 +25,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+STRICT = [("fieldValidation", "Strict")]  # as kubectl asks
+
+
 @pytest.fixture(scope="module")
 def pools(client: Any) -> Any:
     return client.resources.get(api_version="gismo.io/v1alpha1", kind="GismoPool")
@@ -35,27 +39,19 @@ def pool(pools: Any) -> Iterator[Any]:
     pools.delete(name="rack1")
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """GOOD with one thing otherwise; path as of "spec.namespaces.0.size"."""
-    made = deepcopy(GOOD)
-    *way, last = path.split(".")
-    here: Any = made
-    for step in way:
-        here = here[int(step)] if step.isdecimal() else here.setdefault(step, {})
-    if value is None:
-        here.pop(last)
-    else:
-        here[int(last) if last.isdecimal() else last] = value
-    return made
-
-
-def refusal(act: Any) -> str:
+def refused(act: Any) -> dict[str, Any]:
+    """The Status that the API server answers."""
     from kubernetes.client.exceptions import ApiException
 
     with pytest.raises(ApiException) as caught:
         act()
-    assert caught.value.status in (409, 422), caught.value
-    return str(caught.value.body)
+    assert caught.value.status in (400, 409, 422), caught.value
+    said: dict[str, Any] = json.loads(str(caught.value.body))
+    return said
+
+
+def refusal(act: Any) -> str:
+    return str(refused(act)["message"])
 
 
 def test_a_good_one_is_taken_and_has_the_defaults(pool: Any) -> None:
@@ -67,58 +63,31 @@ def test_a_good_one_is_taken_and_has_the_defaults(pool: Any) -> None:
     assert second["access"] == {"kubernetesNamespaces": []}
 
 
-SIZE = "spec.namespaces.0.size"
-WRONG = {
-    "size 0": (SIZE, 0, "must be at least 32Mi"),
-    "size negative": (SIZE, "-2Mi", "must be at least 32Mi"),
-    "size with a fraction": (SIZE, "4.5Gi", "must be written as a whole number: 4608Mi, not 4.5Gi"),
-    "size no quantity": (SIZE, "four", "must be a size such as 4Gi or 512Mi"),
-    "size odd": (SIZE, "33Mi", "must be a multiple of 2Mi"),
-    "size small": (SIZE, "16Mi", "must be at least 32Mi"),
-    "size endless": (SIZE, "1" * 21, "Too long"),
-    "sum": (SIZE, "8Gi", "the namespaces are larger than the capacity together"),
-    "capacity 0": ("spec.source.emulated.capacity", "0", "must be at least 32Mi"),
-    "capacity odd": ("spec.source.emulated.capacity", "8589934593", "must be a multiple of 2Mi"),
-    "no source": ("spec.source", {}, "say exactly one of dax and emulated"),
-    "two sources": (
-        "spec.source",
-        {"emulated": {"capacity": "8Gi"}, "dax": {"match": {"size": "8Gi"}}},
-        "say exactly one of dax and emulated",
-    ),
-    "dax without coherence": (
-        "spec.source",
-        {"dax": {"match": {"size": "8Gi"}}},
-        "say coherence: hardware or software",
-    ),
-    "dax without match": ("spec.source", {"dax": {"match": {}}}, "say at least one of size, serial, region, uuid"),
-    "emulated software": ("spec.coherence", "software", "emulated memory is one machine's"),
-    "coherence unknown": ("spec.coherence", "maybe", "Unsupported value"),
-    "directory relative": ("spec.source.emulated.directory", "here", "should match"),
-    "name with dots": ("spec.namespaces.0.name", "a.b", "should match"),
-    "name upper case": ("spec.namespaces.0.name", "Team", "should match"),
-    "name of 64": ("spec.namespaces.0.name", "a" * 64, "Too long"),
-    "name ends in gpu": ("spec.namespaces.0.name", "my-gpu", "KubeRay takes such a resource for a GPU"),
-    "names together": ("spec.namespaces.0.name", "a" * 58, "at most 62 characters together"),
-    "name twice": ("spec.namespaces.1.name", "team-a", "Duplicate value"),
-    "shares 0": ("spec.namespaces.0.sharesPerNode", 0, "greater than or equal to 1"),
-    "shares 257": ("spec.namespaces.0.sharesPerNode", 257, "less than or equal to 256"),
-    "policy unknown": ("spec.namespaces.0.reclaimPolicy", "Keep", "Unsupported value"),
-    "kubernetes namespace twice": ("spec.namespaces.0.access.kubernetesNamespaces", ["a", "a"], "Duplicate value"),
-    "pool with dots": ("metadata.name", "rack.1", "must be a DNS label without dots"),
-    "pool with 61 characters": ("metadata.name", "r" * 61, "at most 60 characters"),
-    "129 namespaces": (
-        "spec.namespaces",
-        [{"name": f"n{number}", "size": "32Mi"} for number in range(129)],
-        "must have at most 128 items",
-    ),
-    "injection unknown": ("spec.runtimeInjection", "Magic", "Unsupported value"),
-}
+SIZE = "spec.namespaces[0].size"
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_refused_and_in_which_words(pools: Any, case: str) -> None:
-    path, value, words = WRONG[case]
-    assert words in refusal(lambda: pools.create(body=changed(path, value)))
+@pytest.mark.parametrize("row", bad_input.rows("refused pools"), ids=lambda row: row["wrong"])
+def test_what_is_refused_and_in_which_words(pools: Any, row: bad_input.Row) -> None:
+    """docs/bad-input.md: of the field that it names, in these words."""
+    said = refused(lambda: pools.create(body=bad_input.changed(GOOD, row["given"]), query_params=STRICT))
+    causes = said["details"].get("causes") if "details" in said else None
+    if not row["field"]:
+        assert (causes, said["code"]) == (None, 400)
+        assert said["message"].endswith(row["says"])
+        return
+    assert causes
+    found = [one["message"] for one in causes if one["field"] == row["field"]]
+    assert any(words.endswith(row["says"]) for words in found), causes
+
+
+def test_128_namespaces_are_the_most(pools: Any) -> None:
+    many = [{"name": f"n{number}", "size": "32Mi"} for number in range(129)]
+    said = refused(lambda: pools.create(body={**GOOD, "spec": {**GOOD["spec"], "namespaces": many}}))
+    assert said["details"]["causes"][0]["message"] == "Too many: 129: must have at most 128 items"
+    made = pools.create(
+        body={**GOOD, "spec": {**GOOD["spec"], "namespaces": many[:128]}}, query_params=[("dryRun", "All")]
+    )
+    assert len(made.spec.namespaces) == 128
 
 
 @pytest.mark.parametrize(
@@ -130,13 +99,13 @@ def test_what_is_refused_and_in_which_words(pools: Any, case: str) -> None:
     ],
 )
 def test_what_cannot_be_changed(pools: Any, pool: Any, path: str, value: Any, words: str) -> None:
-    body = changed(path, value)
+    body = bad_input.changed(GOOD, f"{path}: {value}")
     body["metadata"]["resourceVersion"] = pool.metadata.resourceVersion
     assert words in refusal(lambda: pools.replace(body=body))
 
 
 def test_what_can_be_changed(pools: Any, pool: Any) -> None:
-    body = changed(SIZE, "4096Mi")  # the same, written otherwise
+    body = bad_input.changed(GOOD, f"{SIZE}: 4096Mi")  # the same, written otherwise
     body["metadata"]["resourceVersion"] = pool.metadata.resourceVersion
     body["spec"]["namespaces"][0] |= {"sharesPerNode": 3, "access": {"kubernetesNamespaces": []}}
     body["spec"]["namespaces"][1:] = [{"name": "team-c", "size": "64Mi"}]
@@ -145,11 +114,11 @@ def test_what_can_be_changed(pools: Any, pool: Any) -> None:
 
 
 def test_a_pool_may_have_no_namespaces(pools: Any) -> None:
-    made = pools.create(body=changed("spec.namespaces", None))
+    made = pools.create(body=bad_input.changed(GOOD, "spec.namespaces: null"))
     assert "namespaces" not in made.to_dict()["spec"]
-    pools.server_side_apply(body=changed("spec.namespaces", []), name="rack1", field_manager="kubectl")
+    pools.server_side_apply(body=bad_input.changed(GOOD, "spec.namespaces: []"), name="rack1", field_manager="kubectl")
     pools.server_side_apply(body=GOOD, name="rack1", field_manager="kubectl", force_conflicts=True)
-    pools.server_side_apply(body=changed("spec.namespaces", []), name="rack1", field_manager="kubectl")
+    pools.server_side_apply(body=bad_input.changed(GOOD, "spec.namespaces: []"), name="rack1", field_manager="kubectl")
     pools.delete(name="rack1")
 
 

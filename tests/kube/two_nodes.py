@@ -49,7 +49,7 @@ class Cluster(Resources):
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[str, int] = {}
 
-    def start(self, name: str, *more: str, program: str = "") -> None:
+    def start(self, name: str, *more: str, program: str = "", cwd: Path | None = None) -> None:
         """The operator (another one: any name that begins so), or the agent of a node. program: Python in the module's place."""
         self.ports[name] = free_port()
         if name.startswith("operator"):
@@ -66,7 +66,7 @@ class Cluster(Resources):
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *command],
-                cwd=ROOT / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                cwd=cwd or ROOT / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def ask(self, name: str, path: str) -> tuple[int, str]:

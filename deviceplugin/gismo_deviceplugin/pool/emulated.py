@@ -44,7 +44,8 @@ class LabelFile:
             there = os.fstat(fd).st_size
             if there not in (0, 2 * END_BYTES):
                 raise Unfit(
-                    f"{path} has {there} bytes, and a pool label {2 * END_BYTES}: is this another program's file?"
+                    f"{path} has {there} bytes, and a pool label {2 * END_BYTES}: it is another program's file; give the pool a "
+                    "directory of its own"
                 )
             os.ftruncate(fd, 2 * END_BYTES)
             self._map = mmap.mmap(fd, 2 * END_BYTES)
@@ -94,7 +95,12 @@ class EmulatedPool:
         if kind not in _MEMORY:
             raise Unfit(
                 f"{directory} is on {kind}, not on tmpfs or hugetlbfs: emulated memory must be memory, "
-                "and nodes that share a disk do not share that"
+                "and nodes that share a disk do not share that; mount a tmpfs there, and give it to each node of the pool"
+            )
+        others = [] if (directory / _LABEL).exists() else sorted(entry.name for entry in os.scandir(directory))
+        if others:  # such as /dev/shm: what is in it would be locked away from those whose it is
+            raise Unfit(
+                f"{directory} is no pool and not empty ({', '.join(others[:3])}): give the pool a directory of its own, or empty it"
             )
         # Of Gismo alone: a container is given a file of it, never the directory.
         if directory.stat().st_uid == os.geteuid():
@@ -103,6 +109,11 @@ class EmulatedPool:
     def open_label(self) -> LabelFile:
         """The label's memory; empty where there was none."""
         return LabelFile(self._directory / _LABEL, self._capacity_bytes)
+
+    def label_key(self) -> str:
+        """What tells this memory from any other in this boot of the node, for as long as it is mounted."""
+        found = (self._directory / _LABEL).stat()
+        return f"{found.st_dev}:{found.st_ino}"
 
     def path(self, store_uuid: str) -> Path:
         """Of the file of a store."""

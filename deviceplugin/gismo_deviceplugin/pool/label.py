@@ -32,6 +32,17 @@ class NotASuccessor(LabelError):
     """A layout that must not follow the one that holds: nothing was written."""
 
 
+class AnotherPool(NotASuccessor):
+    """The memory is that of another pool."""
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        super().__init__(
+            f"this memory is pool {theirs}'s, as its label says, and cannot be {ours}'s too: give {ours} another memory, or nodes "
+            f"that reach another. Where {theirs} is gone for good, and its data too, empty the directory (emulated) or wipe the "
+            "first and the last 2 MiB (dax)"
+        )
+
+
 class State(str, Enum):
     """Of a range. Zeroing: its bytes are being overwritten, and are nobody's."""
 
@@ -93,6 +104,7 @@ class NodeLine:
     boot_id: str
     nonce: str
     layout_version: int
+    seen: tuple[tuple[int, str], ...] = ()  # by the writer node: host ids, and the beginnings of nonces that it found
 
 
 class Label:
@@ -184,7 +196,8 @@ class Label:
         if newest is None:
             return None
         text = newest[0].text
-        return NodeLine(text["hostId"], text["node"], text["bootId"], text["nonce"], text["layoutVersion"])
+        seen = tuple(sorted((int(host_id), nonce) for host_id, nonce in text.get("seen", {}).items()))
+        return NodeLine(text["hostId"], text["node"], text["bootId"], text["nonce"], text["layoutVersion"], seen)
 
     def write_line(self, line: NodeLine) -> None:
         """By the node that has this host id, and nobody else."""
@@ -200,6 +213,7 @@ class Label:
             "bootId": line.boot_id,
             "nonce": line.nonce,
             "layoutVersion": line.layout_version,
+            "seen": {str(host_id): nonce for host_id, nonce in line.seen},
         }
         records.write(self._memory, place, _LINE_ROOM, _LINE, newest + 1, text)
 
@@ -223,10 +237,10 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
     _check_apart(new.ranges, size_bytes)
     if held is None:
         return
+    if new.pool != held.pool:
+        raise AnotherPool(held.pool, new.pool)
     if new.version < held.version:
         raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
-    if new.pool != held.pool:
-        raise NotASuccessor(f"the memory is of pool {held.pool}, not {new.pool}")
     still = {one.store_uuid: one for one in new.ranges}
     if new.version == held.version and still.keys() - {one.store_uuid for one in held.ranges}:
         raise NotASuccessor(

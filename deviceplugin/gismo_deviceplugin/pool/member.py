@@ -1,7 +1,7 @@
 """A node's part in one pool: brings the memory to what the API says, step by step, and tells how far it is.
 
 A step looks at everything anew, does what can be done now, and ends. It can be cut off at any instruction and repeated at
-any time; nothing that it needs to know is remembered but the nonce of this start, so that an agent that is killed goes on
+any time; nothing that it needs to know is remembered but the nonce of this memory, so that an agent that is killed goes on
 where the memory and the API are. The writer node is the only one that formats, removes, and writes layouts.
 """
 
@@ -15,14 +15,24 @@ from dataclasses import dataclass, field, replace
 
 from gismo_core import node_marker
 from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
-from gismo_deviceplugin.pool.label import Host, Label, LabelError, LabelRange, Layout, NodeLine, NotASuccessor, State
+from gismo_deviceplugin.pool.label import (
+    AnotherPool,
+    Host,
+    Label,
+    LabelError,
+    LabelRange,
+    Layout,
+    NodeLine,
+    NotASuccessor,
+    State,
+)
+from gismo_deviceplugin.pool.proof import PATIENCE_S, Nonces, Proof
 from gismo_deviceplugin.pool.records import TooNew
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import NodeView, PoolView, RangeView
 
 logger = logging.getLogger("gismo.agent")
 
-PATIENCE_S = 30.0  # for a line of the label that is not what its node said
 _FAILURES = 32  # as many as the API takes
 _HOLDERS = 8
 
@@ -53,6 +63,7 @@ class Report:
     failures: tuple[Failure, ...] = ()
     released: frozenset[str] = frozenset()  # store UUIDs
     in_use: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()  # of the writer: nodes that do not see its memory
 
 
 class Waiting(RuntimeError):
@@ -69,15 +80,15 @@ class Member:
         boot_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         beat: Callable[..., object] = lambda *_: None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """beat: called while something goes on that takes long."""
+        """beat: called while something goes on that takes long. patience_s: how late what other nodes say may be."""
         self._state = state
         self._beat = beat
         self._holders = holders
         self._boot_id = boot_id or node_marker.boot_id()
-        self._clock = clock
-        self._nonce = str(uuid.uuid4())  # of this start
-        self._unequal_since: dict[tuple[str, str], float] = {}  # node and the nonce that it said
+        self._proof = Proof(self._boot_id, clock, patience_s)
+        self._nonces = Nonces(state.root, self._boot_id)
 
     def step(self, view: PoolView) -> Report:
         """As far as it goes now."""
@@ -107,6 +118,8 @@ class Member:
             return replace(report, waiting=tuple(one.namespace for one in view.ranges))
         except TooNew as error:
             return replace(report, failures=(Failure("", "NewerLayout", str(error)),))
+        except AnotherPool as error:
+            return replace(report, failures=(Failure("", "PoolsOverlap", str(error)),))
         except NotASuccessor as error:
             return replace(report, failures=(Failure("", "LayoutConflict", str(error)),))
         except LabelError as error:
@@ -120,17 +133,27 @@ class Member:
         me = view.me
         if label.identity() is None:
             if not me.writer:
+                nothing = self._proof.of_nothing(view)
+                if nothing.same is False:
+                    raise LabelError(nothing.why)
                 raise Waiting("the writer node has to format the pool")
             label.format(str(uuid.uuid4()))
         layout = self._layout(view, label)
-        line = NodeLine(me.host_id, me.node, self._boot_id, self._nonce, layout.version)
+        nonce = self._nonces.of(view.pool, memory.label_key())
+        verdict = self._proof.look(view, label, nonce)
+        line = NodeLine(me.host_id, me.node, self._boot_id, nonce, layout.version, verdict.seen)
         if label.line(me.host_id) != line:
             label.write_line(line)
-        report = replace(report, layout_version=layout.version, nonce=self._nonce)
-        strangers, unseen = self._proof(view, label)
-        if strangers:
-            return replace(report, same_memory=False, failures=(Failure("", "NotTheSameMemory", "; ".join(strangers)),))
-        return self._ranges(view, memory, label, layout, replace(report, same_memory=None if unseen else True))
+        report = replace(
+            report,
+            layout_version=layout.version,
+            nonce=nonce,
+            same_memory=verdict.same,
+            strangers=verdict.strangers,
+        )
+        if verdict.same is False:
+            return replace(report, failures=(Failure("", "NotTheSameMemory", verdict.why),))
+        return self._ranges(view, memory, label, layout, report)
 
     def _layout(self, view: PoolView, label: Label) -> Layout:
         """The layout that holds. The writer makes it what the API says; the others wait until it knows their ranges."""
@@ -139,7 +162,7 @@ class Member:
             if held is None:
                 raise Waiting("the writer node has to write the layout")
             if held.pool != view.pool:
-                raise NotASuccessor(f"the memory is of pool {held.pool}, not {view.pool}")
+                raise AnotherPool(held.pool, view.pool)
             return held
         there = {one.store_uuid: one for one in held.ranges} if held is not None else {}
         # New ranges count with the number that the operator gives the layout after it has made them.
@@ -165,33 +188,6 @@ class Member:
             known[node.host_id] = Host(node.host_id, node.node, node.incarnation)
         return tuple(known[host_id] for host_id in sorted(known))
 
-    def _proof(self, view: PoolView, label: Label) -> tuple[list[str], list[str]]:
-        """Nodes that are known to see another memory, with why; and nodes that could not be compared yet."""
-        strangers, unseen = [], []
-        for other in view.others:
-            if other.standing == "Dead" or other.nonce is None:
-                continue
-            if other.boot_id != self._boot_id:
-                strangers.append(
-                    f"{other.node} is another machine (boot id {other.boot_id}, here {self._boot_id}), and emulated memory is "
-                    "that of one machine"
-                )
-                continue
-            line = label.line(other.host_id)
-            if line is not None and (line.node, line.nonce) == (other.node, other.nonce):
-                self._unequal_since.pop((other.node, other.nonce), None)
-                continue
-            since = self._unequal_since.setdefault((other.node, other.nonce), self._clock())
-            if self._clock() - since < PATIENCE_S:
-                unseen.append(other.node)
-                continue
-            found = "nothing" if line is None else f"{line.nonce} of {line.node}"
-            strangers.append(
-                f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: the directory is not the same "
-                "memory on both nodes"
-            )
-        return strangers, unseen
-
     # ---- the ranges ------------------------------------------------------------------------------
 
     def _ranges(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout, report: Report) -> Report:
@@ -210,7 +206,7 @@ class Member:
                 elif one.state is State.ACTIVE:
                     self._make_ready(view, memory, in_label, one)
                     if report.same_memory is not True:
-                        raise Waiting("the other nodes have not shown yet that they see this memory")
+                        raise Waiting("the writer node has not shown yet that it sees this memory")
                     ready.append(one.namespace)
             except (Waiting, NotThere):
                 waiting.append(one.namespace)

@@ -22,6 +22,11 @@ class StateDirectories:
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        """Where they are; other state of this boot may be there too."""
+        return self._root
+
     def path(self, store_uuid: str) -> Path:
         """Of the directory of a store."""
         return self._root / str(uuid.UUID(store_uuid))

@@ -41,6 +41,7 @@ class NodeView:
     boot_id: str | None = None  # said by its agent, like what follows
     nonce: str | None = None
     released: frozenset[str] = frozenset()
+    strangers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def of_node(one: Mapping[str, Any]) -> NodeView:
         boot_id=status.get("bootId"),
         nonce=status.get("nonce"),
         released=frozenset(status.get("released") or ()),
+        strangers=frozenset(status.get("strangers") or ()),
     )
 
 

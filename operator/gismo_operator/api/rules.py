@@ -10,6 +10,8 @@ from typing import Any
 Rule = dict[str, Any]
 
 ALIGNMENT_BYTES = 2 * 1024**2
+_MOST = "64Ti"  # Kubernetes makes no integer of some larger ones, such as 512Ti
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 
 def rule(expression: str, message: str, **more: Any) -> Rule:
@@ -27,12 +29,25 @@ def is_whole(field: str) -> str:
     return f"isQuantity(string({field})) && quantity(string({field})).isInteger()"
 
 
+def dns_label() -> Rule:
+    """Of a field that is a name. A pattern in the schema says the same, but in no words."""
+    return rule(
+        f"self.matches('{DNS_LABEL}')",
+        "must be a DNS label: small letters, digits and -, with a letter or a digit at both ends, and no dots",
+    )
+
+
 def size_rules(least_bytes: int, least: str) -> list[Rule]:
     """Of a field that is a size in bytes."""
     return [
         rule("isQuantity(string(self))", "must be a size such as 4Gi or 512Mi"),
         rule(
-            "!isQuantity(string(self)) || quantity(string(self)).isInteger()",
+            f"!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity('{_MOST}')) <= 0",
+            f"must be at most {_MOST}",
+        ),
+        rule(
+            f"!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity('{_MOST}')) > 0 || "
+            "quantity(string(self)).isInteger()",
             "must be written as a whole number: 4608Mi, not 4.5Gi",
         ),
         rule(f"!({is_whole('self')}) || {whole('self')} >= {least_bytes}", f"must be at least {least}"),

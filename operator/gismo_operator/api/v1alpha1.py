@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.alias_generators import to_camel
 
 from gismo_operator.api import quantity
-from gismo_operator.api.rules import fixed, is_whole, rule, same_size, size_rules, whole
+from gismo_operator.api.rules import DNS_LABEL, dns_label, fixed, is_whole, rule, same_size, size_rules, whole
 
 GROUP = "gismo.io"
 VERSION = "v1alpha1"
@@ -21,7 +21,6 @@ VERSION = "v1alpha1"
 MAX_HOSTS = 64
 MAX_NAMESPACES = 128
 MAX_SHARES = 256
-_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _NAMES_TOGETHER = 62  # POOL.NAMESPACE is the name of an extended resource, of at most 63 characters
 _QUANTITY_CHARACTERS = 20
 
@@ -92,7 +91,17 @@ class DaxMatch(Model):
     size: _size("Size of the region, such as 512Gi.", quantity.MIB * 2, "2Mi") | None = None  # type: ignore[valid-type]
     serial: str | None = Field(None, max_length=64, description="Serial number of the CXL memory device.")
     region: str | None = Field(
-        None, max_length=64, pattern=r"^region[0-9]+$", description="Name of the region in Linux."
+        None,
+        max_length=64,
+        description="Name of the region in Linux.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('^region[0-9]+$')",
+                    "must be a name such as region0; the annotation gismo.io/regions on each Node lists what there is",
+                )
+            ]
+        },
     )
     uuid: str | None = Field(None, max_length=36, description="UUID of the region.")
 
@@ -112,8 +121,15 @@ class Emulated(Model):
     directory: str = Field(
         "/var/lib/gismo/emulated",
         max_length=64,
-        pattern=r"^/([-_.a-zA-Z0-9]+/?)+$",
         description="Absolute path of a directory on tmpfs or hugetlbfs that is the same memory on all nodes.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    r"self.matches('^(/[-_.a-zA-Z0-9]+)+/?$') && !self.matches('/[.][.]?(/|$)')",
+                    "must be an absolute path of letters, digits, -, _ and dots, without . and .. as parts",
+                )
+            ]
+        },
     )
 
 
@@ -133,15 +149,25 @@ class Source(Model):
     emulated: Emulated | None = Field(None, description="Memory of the machine, to try it without CXL.")
 
 
-_KubernetesNamespaces = list[Annotated[str, Field(max_length=63, pattern=_LABEL)]]
+_KubernetesNamespaces = list[Annotated[str, Field(max_length=63)]]
 
 
 def _whose(list_type: str) -> Any:
+    names = f"self.all(n, n.matches('{DNS_LABEL}'))"
     return Field(
         default_factory=list,
         max_length=64,
         description="Names of Kubernetes namespaces; empty: nobody's pods.",
-        json_schema_extra={"x-kubernetes-list-type": list_type, "default": []},
+        json_schema_extra={
+            "x-kubernetes-list-type": list_type,
+            "default": [],
+            "x-kubernetes-validations": [
+                rule(
+                    names,
+                    "must be names of Kubernetes namespaces: small letters, digits and -; patterns such as * are not understood",
+                )
+            ],
+        },
     )
 
 
@@ -157,11 +183,11 @@ class NamespaceSpec(Model):
     name: str = Field(
         min_length=1,
         max_length=61,
-        pattern=_LABEL,
         description="A DNS label. The resource that pods ask for is gismo.io/POOL.NAME.",
         json_schema_extra={
             "x-kubernetes-validations": [
-                rule("!self.endsWith('gpu')", "must not end in gpu: KubeRay takes such a resource for a GPU")
+                dns_label(),
+                rule("!self.endsWith('gpu')", "must not end in gpu: KubeRay takes such a resource for a GPU"),
             ]
         },
     )
@@ -191,7 +217,7 @@ class PoolSpec(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "has(self.source.emulated) || has(self.coherence)",
+                    "!has(self.source.dax) || has(self.coherence)",
                     "say coherence: hardware or software, for a dax source; the CXL device's vendor says which",
                 ),
                 rule(
@@ -207,7 +233,7 @@ class PoolSpec(Model):
                     f"!({is_whole('self.source.emulated.capacity')}) || "
                     f"!self.namespaces.all(n, {is_whole('n.size')}) || "
                     f"self.namespaces.map(n, {whole('n.size')}).sum() <= {whole('self.source.emulated.capacity')}",
-                    "the namespaces are larger than the capacity together",
+                    "the namespaces are larger than spec.source.emulated.capacity together: ask for less, or make another pool",
                 ),
             ]
         }
@@ -222,6 +248,15 @@ class PoolSpec(Model):
         default_factory=dict,
         max_length=16,
         description="Labels of the nodes that reach the memory; empty: all that have an agent.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(k, !format.qualifiedName().validate(k).hasValue() && "
+                    "!format.labelValue().validate(self[k]).hasValue())",
+                    "must be labels as nodes have them: `kubectl get nodes --show-labels`; expressions are not understood",
+                )
+            ]
+        },
     )
     runtime_injection: RuntimeInjection = Field(
         RuntimeInjection.USER_SITE,
@@ -404,6 +439,12 @@ class NodeStatus(Model):
         default_factory=list,
         max_length=MAX_NAMESPACES,
         description="Store UUIDs of ranges that are Releasing and not mapped here any more; of the writer: and zeroed.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    strangers: list[Annotated[str, Field(max_length=253)]] = Field(
+        default_factory=list,
+        max_length=MAX_HOSTS,
+        description="Said by the writer: nodes that do not see its memory, which is the pool's.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     in_use: list[Use] = Field(

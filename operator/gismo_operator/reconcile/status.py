@@ -12,7 +12,7 @@ from gismo_operator.reconcile import hosts, ranges, tenants
 from gismo_operator.reconcile.observed import Observed
 
 # Of an agent's failures: those that will not mend themselves, the gravest first.
-_GRAVE = ("NotTheSameMemory", "LayoutConflict", "PoolsOverlap", "NodesOverlap", "StoreLost", "NewerLayout")
+_GRAVE = ("NotTheSameMemory", "LayoutConflict", "PoolsOverlap", "StoreLost", "NewerLayout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,7 @@ def _ready(
     is_complete: bool,
 ) -> Said:
     if not hosts.selected(observed):
-        return Said(
-            READY, False, "NoNodes", "no node with an agent has the labels of spec.nodeSelector: see `kubectl get nodes "
-            "--show-labels`, and where the chart's agent.nodeSelector lets agents run",
-        )  # fmt: skip
+        return Said(READY, False, "NoNodes", _no_nodes(observed))
     if decided.problems:
         return Said(READY, False, *_problem(decided))
     if len(reached) < len(nodes) or not nodes:
@@ -151,6 +148,17 @@ def _ready(
     if not is_complete:
         return Said(READY, False, "NamespacesNotReady", "a namespace of the list is not ready everywhere yet")
     return Said(READY, True, "Ready", f"on {len(nodes)} nodes")
+
+
+def _no_nodes(observed: Observed) -> str:
+    asked = observed.wanted.spec.node_selector if observed.wanted is not None else {}
+    if not any(node.has_agent for node in observed.cluster):
+        return "no node has an agent: see `kubectl get daemonset`, and agent.nodeSelector and agent.tolerations of the chart"
+    labels = ",".join(f"{name}={value}" for name, value in sorted(asked.items()))
+    return (
+        f"no node with an agent has the labels of spec.nodeSelector: `kubectl get nodes -l {labels}` says which have them; label "
+        "nodes so, or let agents run on those (agent.nodeSelector and agent.tolerations of the chart)"
+    )
 
 
 def _behind(observed: Observed, found: hosts.Hosts, reached: Sequence[GismoNode]) -> list[str]:

@@ -81,9 +81,11 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
                 continue  # when they have gone is time to say so
             elif name in placed.without_room:
                 free = quantity.from_bytes(ranges.largest_gap(placed.ranges.values(), usable))
+                kept = [f"{observed.pool}.{each}" for each, one in specs.items() if one.state is RangeState.RETAINED]
+                more = f", or `kubectl delete gns {kept[0]}` to lose what is retained" if kept else ""
                 problems[name] = (
                     f"there is no gap of {quantity.from_bytes(size_bytes)}: the largest is {free}; ranges never move, so "
-                    "remove a namespace, or ask for less"
+                    f"remove a namespace, or ask for less{more}"
                 )
             else:
                 where = placed.ranges[name]

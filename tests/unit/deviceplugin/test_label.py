@@ -99,10 +99,11 @@ def test_a_full_pool_fits() -> None:
     full = Layout(1 << 50, "p" * 60, ranges, hosts)
     label.write_layout(full)
     assert label.layout() == full
+    all_seen = tuple((other, "0123456789ab") for other in range(MAX_HOSTS - 1))
     for host_id in range(MAX_HOSTS):
-        label.write_line(NodeLine(host_id, "h" * 253, store(1), store(2), 1 << 50))
+        label.write_line(NodeLine(host_id, "h" * 253, store(1), store(2), 1 << 50, all_seen))
     assert label.layout() == full
-    assert label.line(MAX_HOSTS - 1) == NodeLine(MAX_HOSTS - 1, "h" * 253, store(1), store(2), 1 << 50)
+    assert label.line(MAX_HOSTS - 1) == NodeLine(MAX_HOSTS - 1, "h" * 253, store(1), store(2), 1 << 50, all_seen)
 
 
 @given(cuts=st.lists(st.integers(0, 900), min_size=1, max_size=12), same=st.booleans())
@@ -183,7 +184,7 @@ A = layout(5, "team-a", "team-b")
     ("new", "why"),
     [
         (replace(A, version=4), "older than the one in the pool label"),
-        (replace(A, pool="rack2"), "the memory is of pool rack1"),
+        (replace(A, pool="rack2"), "this memory is pool rack1's"),
         (replace(A, ranges=(*A.ranges, LabelRange("team-c", 20 * MIB, MIB, store(9)))), "another layout 5"),
         (layout(6, "team-a"), "team-b would go without having been zeroed"),
         (replace(layout(6, "team-a", "team-c"), ranges=(A.ranges[0], replace(A.ranges[1], namespace="team-c"))), "team-b would move or be another's"),

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import gismo_core
-from gismo_deviceplugin.pool import member
+from gismo_deviceplugin.pool import proof
 from gismo_deviceplugin.pool.emulated import EmulatedPool
-from gismo_deviceplugin.pool.label import END_BYTES, Label, State
+from gismo_deviceplugin.pool.label import END_BYTES, Label, Layout, State
 from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import Emulated, NodeView, PoolView, RangeView
@@ -79,7 +79,13 @@ class Rack:
         )
         report = self.members[name].step(view)
         self.reports[name] = report
-        self.nodes[name] = replace(me, boot_id=report.boot_id, nonce=report.nonce, released=report.released)
+        self.nodes[name] = replace(
+            me,
+            boot_id=report.boot_id,
+            nonce=report.nonce,
+            released=report.released,
+            strangers=frozenset(report.strangers),
+        )
         return report
 
     def settle(self, rounds: int = 4) -> dict[str, Report]:
@@ -134,6 +140,9 @@ def test_others_wait_for_the_writer_and_say_so(rack: Rack) -> None:
     assert (report.ready, report.waiting, report.failures) == ((), ("one",), ())
     assert report.layout_version is None
     rack.step("a")
+    report = rack.step("b")
+    assert (report.same_memory, report.ready, report.waiting) == (None, (), ("one",)), "the writer has not seen it yet"
+    rack.step("a")
     assert rack.step("b").ready == ("one",)
 
 
@@ -144,37 +153,117 @@ def test_a_node_that_is_down_holds_up_nobody(rack: Rack) -> None:
         for name in ("a", "b"):
             rack.step(name)
     assert rack.reports["a"].ready == rack.reports["b"].ready == ("one",)
+    rack.step("down")
+    assert rack.step("a").ready == ("one",)
     assert rack.step("down").ready == ("one",)
 
 
-def test_an_agent_that_starts_anew_proves_the_memory_again(rack: Rack) -> None:
+def test_an_agent_that_starts_anew_need_not_prove_the_same_memory_again(rack: Rack) -> None:
+    """Not even the writer's agent has to be there; and two agents side by side do not contradict one another."""
     rack.add("a", "b")
     rack.ask(ranged("one"))
     rack.settle()
-    nonce = rack.nodes["b"].nonce
+    nonce, old = rack.nodes["b"].nonce, rack.members["b"]
     rack.start("b")
-    rack.step("b")
-    assert rack.nodes["b"].nonce != nonce
-    assert rack.step("a").ready == ("one",)
+    before = (rack.memory / "label").read_bytes()
+    assert rack.step("b").ready == ("one",)
+    new, rack.members["b"] = rack.members["b"], old
+    assert rack.step("b").ready == ("one",)
+    rack.members["b"] = new
+    assert rack.nodes["b"].nonce == nonce
+    assert (rack.memory / "label").read_bytes() == before
+
+
+def test_a_node_that_is_proven_stays_so_while_another_becomes_the_writer(rack: Rack) -> None:
+    rack.add("a", "b", "c")
+    rack.ask(ranged("one"))
+    rack.settle()
+    rack.nodes["a"] = replace(rack.nodes["a"], writer=False, standing="Dead")
+    assert rack.step("b").ready == ("one",), "there is no writer"
+    rack.nodes["c"] = replace(rack.nodes["c"], writer=True)
+    rack.bump()
+    assert rack.step("b").same_memory is True
+    assert rack.step("c").ready == rack.step("b").ready == ("one",)
+
+
+def test_a_directory_that_is_not_shared_does_not_pass(rack: Rack) -> None:
+    rack.directories["b"] = rack.memory.parent / "own"
+    rack.directories["b"].mkdir()
+    rack.add("a", "b", "c")
+    rack.ask(ranged("one"))
+    rack.settle()
+    assert rack.reports["b"].waiting == ("one",), "it may be that the writer is late"
+    rack.now += proof.PATIENCE_S + 1
+    rack.settle(1)
+    report = rack.reports["b"]
+    assert (report.same_memory, report.ready) == (False, ())
+    assert report.failures[0].reason == "NotTheSameMemory"
+    assert "a has formatted the pool, and nothing is found here" in report.failures[0].message
+    assert "mount one tmpfs, and share it with all nodes" in report.failures[0].message
+    assert rack.reports["a"].ready == rack.reports["c"].ready == ("one",)
+    del rack.directories["b"]
+    rack.settle()
+    assert rack.reports["b"].ready == ("one",)
+
+
+def test_another_label_in_a_directory_of_its_own_does_not_pass(rack: Rack) -> None:
+    """As where a pool of that name was there before, on each node for itself."""
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    own = rack.memory.parent / "own"
+    own.mkdir()
+    file = EmulatedPool(own, CAPACITY).open_label()
+    Label(file).format(str(uuid.UUID(int=5)))
+    Label(file).write_layout(Layout(1, "rack1"))
+    file.close()
+    rack.directories["b"] = own
+    rack.settle(2)
+    assert (rack.reports["b"].same_memory, rack.reports["b"].ready) == (None, ())
+    rack.now += proof.PATIENCE_S + 1
+    rack.settle(2)
+    assert rack.reports["b"].same_memory is False
+    assert "and nothing is found here" in rack.reports["b"].failures[0].message
+    assert rack.reports["a"].ready == ("one",)
 
 
 def test_a_clone_with_the_right_uuid_does_not_pass(rack: Rack) -> None:
-    rack.add("a", "b")
+    """It has all that was in the memory, also that its node was seen there; and it is never offered."""
+    rack.add("a", "b", "c")
     rack.ask(ranged("one"))
     rack.settle()
     clone = rack.memory.parent / "clone"
     shutil.copytree(rack.memory, clone)
     rack.directories["b"] = clone
     rack.start("b")
+    for _ in range(3):
+        rack.settle(1)
+        assert (rack.reports["b"].same_memory, rack.reports["b"].ready) == (None, ())
+    rack.now += proof.PATIENCE_S + 1
     rack.settle(2)
-    assert rack.reports["a"].same_memory is None, "it may be that b's line comes yet"
-    assert rack.reports["a"].ready == ()
-    rack.now += member.PATIENCE_S + 1
-    rack.settle(1)
-    report = rack.reports["a"]
+    report = rack.reports["b"]
     assert (report.same_memory, report.ready) == (False, ())
     assert report.failures[0].reason == "NotTheSameMemory"
-    assert "the directory is not the same memory on both nodes" in report.failures[0].message
+    assert (
+        "a, which formatted the pool, does not find in it what this node wrote: this is a copy"
+        in report.failures[0].message
+    )
+    assert rack.reports["a"].strangers == ("b",)
+    assert rack.reports["a"].ready == rack.reports["c"].ready == ("one",), "those that see the pool's memory go on"
+    rack.directories["b"] = rack.memory
+    rack.settle()
+    assert rack.reports["b"].ready == ("one",)
+    assert not rack.reports["a"].strangers
+
+
+def test_a_clone_that_is_mounted_under_an_agent_does_not_pass(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    clone = rack.memory.parent / "clone"
+    shutil.copytree(rack.memory, clone)
+    rack.directories["b"] = clone
+    assert rack.step("b").ready == ()
 
 
 def test_another_machine_does_not_pass(rack: Rack) -> None:
@@ -182,10 +271,26 @@ def test_another_machine_does_not_pass(rack: Rack) -> None:
     rack.add("a", "b")
     rack.ask(ranged("one"))
     rack.settle()
-    for name, other in (("a", "b"), ("b", "a")):
-        report = rack.reports[name]
-        assert (report.same_memory, report.ready) == (False, ())
-        assert f"{other} is another machine" in report.failures[0].message
+    report = rack.reports["b"]
+    assert (report.same_memory, report.ready) == (False, ())
+    assert "a is another machine" in report.failures[0].message
+    assert "take a nodeSelector that selects nodes of one" in report.failures[0].message
+    assert (rack.reports["a"].ready, rack.reports["a"].strangers) == (("one",), ("b",))
+
+
+def test_the_memory_of_another_pool_is_left_alone(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    before = (rack.memory / "label").read_bytes()
+    for writer in (True, False):
+        mine = NodeView("b", 0, writer=writer, layout_version=9)
+        view = PoolView("rack2", Emulated(rack.memory, CAPACITY), mine, (), (ranged("two", 3, 7),))
+        report = Member(StateDirectories(rack.states / "b"), lambda _: ()).step(view)
+        assert [one.reason for one in report.failures] == ["PoolsOverlap"]
+        assert "this memory is pool rack1's, as its label says, and cannot be rack2's too" in report.failures[0].message
+        assert report.ready == ()
+    assert (rack.memory / "label").read_bytes() == before
 
 
 def test_a_range_is_zeroed_when_nobody_uses_it_and_only_then(rack: Rack) -> None:

@@ -1,0 +1,146 @@
+"""Do all nodes of a pool see the same memory? docs/pool-label.md has the protocol.
+
+The memory of the writer node is the pool's memory: it formats it. Any other node proves that it sees that one by a nonce
+in both directions: it finds what the writer wrote lately, and it finds that the writer has seen what it wrote itself. A
+copy of the memory fails the second, however fresh it is. The writer names those that do not see its memory; the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gismo_deviceplugin.pool.label import Label
+from gismo_deviceplugin.pool.view import NodeView, PoolView
+
+PATIENCE_S = 30.0  # for a line of the label that is not what its node said
+_SEEN_CHARACTERS = 12  # of a nonce: 63 of them have room in a line
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of one look. same: None where it is not known yet."""
+
+    same: bool | None
+    why: str = ""  # where it is not
+    strangers: tuple[str, ...] = ()  # of the writer: nodes that do not see its memory
+    seen: tuple[tuple[int, str], ...] = ()  # of the writer: host id and nonce of those that do
+
+
+class Nonces:
+    """What this node writes into the memory: one for each pool, drawn anew for each memory and in each boot of the node.
+
+    Not for each start of an agent: that would have to be proven anew each time, with the writer's agent there, and two agents
+    side by side, as in an upgrade, would contradict one another.
+    """
+
+    def __init__(self, folder: Path, boot_id: str) -> None:
+        self._folder = folder
+        self._boot_id = boot_id
+
+    def of(self, pool: str, memory: str) -> str:
+        """memory: what tells this memory from any other in this boot, as long as it is mounted."""
+        path = self._folder / f"nonce-{pool}.json"
+        known = {"bootId": self._boot_id, "memory": memory}
+        try:
+            there = json.loads(path.read_text())
+            if {name: there[name] for name in known} == known:
+                return str(uuid.UUID(there["nonce"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none yet, or a part of one: a new one does no harm
+        nonce = str(uuid.uuid4())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = path.with_suffix(".new")
+        making.write_text(json.dumps({**known, "nonce": nonce}))
+        making.rename(path)
+        return nonce
+
+
+class Proof:
+    """What one agent knows of one pool."""
+
+    def __init__(self, boot_id: str, clock: Callable[[], float], patience_s: float = PATIENCE_S) -> None:
+        self._boot_id = boot_id
+        self._clock = clock
+        self._patience_s = patience_s
+        self._unequal_since: dict[tuple[str, str], float] = {}  # node and the nonce that it said
+        self._proven: str | None = None  # the nonce with which this node was seen
+
+    def of_nothing(self, view: PoolView) -> Verdict:
+        """Where this node finds no pool at all, and is not to make it: not yet, or never."""
+        writer = _writer(view)
+        if writer is None or writer.nonce is None or not self._lasts(writer):
+            return Verdict(None)
+        return Verdict(False, f"{writer.node} has formatted the pool, and nothing is found here: {_NOT_THE_SAME}")
+
+    def look(self, view: PoolView, label: Label, nonce: str, *, one_kernel: bool = True) -> Verdict:
+        """one_kernel: such memory is of one machine."""
+        if view.me.writer:
+            return self._of_the_others(view, label, one_kernel=one_kernel)
+        writer = _writer(view)
+        if writer is None or writer.nonce is None:
+            return Verdict(True if self._proven == nonce else None)  # whoever writes next is asked then
+        why = self._unlike(writer, label, one_kernel=one_kernel)
+        line = label.line(writer.host_id)
+        is_seen = line is not None and dict(line.seen).get(view.me.host_id) == nonce[:_SEEN_CHARACTERS]
+        if not why and view.me.node in writer.strangers and not is_seen:
+            why = (
+                f"{writer.node}, which formatted the pool, does not find in it what this node wrote: this is a copy, or another "
+                f"memory with the same label; {_NOT_THE_SAME}"
+            )
+        if why:
+            self._proven = None
+            return Verdict(False, why)
+        if is_seen:
+            self._proven = nonce
+        return Verdict(True if self._proven == nonce else None)
+
+    def _of_the_others(self, view: PoolView, label: Label, *, one_kernel: bool) -> Verdict:
+        strangers, seen = [], []
+        for other in view.others:
+            if other.standing == "Dead" or other.nonce is None:
+                continue
+            if self._unlike(other, label, one_kernel=one_kernel):
+                strangers.append(other.node)
+            elif _is_equal(other, label):
+                seen.append((other.host_id, other.nonce[:_SEEN_CHARACTERS]))
+        return Verdict(True, strangers=tuple(strangers), seen=tuple(sorted(seen)))
+
+    def _unlike(self, other: NodeView, label: Label, *, one_kernel: bool) -> str:
+        """Why the other node sees another memory than this one; empty: it does not, or it is not known yet."""
+        if one_kernel and other.boot_id != self._boot_id:
+            return (
+                f"{other.node} is another machine (boot id {other.boot_id}, here {self._boot_id}), and emulated memory is that of "
+                "one machine: take a nodeSelector that selects nodes of one, or a pool with a dax source"
+            )
+        if _is_equal(other, label):
+            self._unequal_since.pop((other.node, str(other.nonce)), None)
+            return ""
+        if not self._lasts(other):
+            return ""
+        line = label.line(other.host_id)
+        found = "nothing" if line is None else f"{line.nonce} of {line.node}"
+        return f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: {_NOT_THE_SAME}"
+
+    def _lasts(self, other: NodeView) -> bool:
+        """Is it unequal for longer than can be had from a status that is late?"""
+        since = self._unequal_since.setdefault((other.node, str(other.nonce)), self._clock())
+        return self._clock() - since >= self._patience_s
+
+
+_NOT_THE_SAME = (
+    "it is not the same memory on both nodes. Give this node the one that the others have (emulated: mount one tmpfs, and share "
+    "it with all nodes), or take its labels for the pool away"
+)
+
+
+def _writer(view: PoolView) -> NodeView | None:
+    return next((one for one in view.others if one.writer and one.standing != "Dead"), None)
+
+
+def _is_equal(other: NodeView, label: Label) -> bool:
+    line = label.line(other.host_id)
+    return line is not None and (line.node, line.nonce) == (other.node, other.nonce)
