@@ -34,9 +34,9 @@ def test_events_are_told_once_and_metrics_show_what_statuses_show(world: Cluster
         for node in NODES:
             await world.offered(node, RESOURCE_A)
         await world.kubelets["node-b"].run_pod("team-a", "ray-head", RESOURCE_A)
-        await world.eventually(lambda: world.metrics("node-b")[f"gismo_node_shares_held{{{OF_A}}}"] == 1)
+        await world.eventually(lambda: world.metrics("node-b").get(f"gismo_node_shares_held{{{OF_A}}}") == 1)
         in_use = f"gismo_namespace_status_condition{{condition=InUse,{OF_A},status=true}}"
-        await world.eventually(lambda: world.metrics("operator")[in_use] == 1)
+        await world.eventually(lambda: world.metrics("operator").get(in_use) == 1)
         operator_shows_the_statuses(world)
         agents_show_theirs(world)
         await world.eventually(lambda: len(world.told()) >= 4)
@@ -109,7 +109,7 @@ def agents_show_theirs(world: Cluster) -> None:
         assert shown[f"gismo_node_capacity_bytes{{pool={POOL}}}"] == said["capacityBytes"]
         assert shown[f"gismo_node_shares{{{OF_A}}}"] == 64
         assert shown[f"gismo_deviceplugin_registered{{{OF_A}}}"] == 1
-        assert shown["gismo_deviceplugin_registrations_total{result=done}"] == 1
+        assert shown["gismo_deviceplugin_registrations_total{result=done}"] >= 1
     assert shown["gismo_deviceplugin_requests_total{code=OK,method=PreStartContainer}"] == 1
 
 
@@ -138,7 +138,7 @@ def test_probes_hold_while_the_api_server_is_silent(world: Cluster, control_plan
             await world.kubelets["node-a"].run_pod("team-a", "ray-head", RESOURCE_A)  # the kubelet is served meanwhile
         assert [world.processes[name].poll() for name in others] == [None] * 3
         held = f"gismo_node_shares_held{{{OF_A}}}"
-        await world.eventually(lambda: world.metrics("node-a")[held] == 1)
+        await world.eventually(lambda: world.metrics("node-a").get(held) == 1)
 
     played(world, story)
 
@@ -149,7 +149,7 @@ _ILL = """
 import asyncio, pathlib, sys
 from kopf._cogs.clients import watching
 from gismo_kube import following, informer
-following._BETWEEN_S, informer.WATCH_S = 3, 1
+following._BETWEEN_S, informer.WATCH_S = 5, 1
 following.Following.__init__.__kwdefaults__["watch_s"] = 1
 def ill(what):
     return pathlib.Path({folder!r}, "{module}-" + what).exists()

@@ -140,6 +140,22 @@ def test_what_cannot_be_a_pool_says_what_to_do(
     assert not EmulatedPool(directory, CAPACITY).stores()
 
 
+def test_a_directory_of_others_is_left_as_it_is(directory: Path) -> None:
+    """As /dev/shm: taken for a pool it would be shut to everybody else."""
+    (directory / "theirs").touch()
+    directory.chmod(0o1777)
+    with pytest.raises(Unfit, match=r"no pool and not empty \(theirs\): give the pool a directory of its own"):
+        EmulatedPool(directory, CAPACITY).check()
+    assert directory.stat().st_mode & 0o7777 == 0o1777
+    (directory / "theirs").unlink()
+    pool = EmulatedPool(directory, CAPACITY)
+    pool.check()
+    pool.open_label().close()
+    (directory / "theirs").touch()
+    pool.check()  # what comes later is no reason to stop a pool
+    assert directory.stat().st_mode & 0o7777 == 0o700
+
+
 def test_processes_that_map_a_store_are_named(pool: EmulatedPool, tmp_path: Path) -> None:
     assert pool.users(STORE) == ()
     pool.format(RANGE, "hardware")
