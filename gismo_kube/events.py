@@ -95,14 +95,15 @@ class Writer:
         """To the API server; what a request raises."""
         at = self._clock()
         self._forget(at)
-        if not self._budgets.setdefault(one.uid, _Budget(at)).take(at):
-            return "dropped"
         there = self._series.get(one)
         if there is not None:
             there.count += 1
             there.seen_at = at
             if there.count > 2 and at - there.written_at < _REWRITE_S:
                 return "counted"
+        if not self._budgets.setdefault(one.uid, _Budget(at)).take(at):
+            return "dropped"
+        if there is not None:
             try:
                 self._count(there)
             except NotFoundError:  # events live for an hour

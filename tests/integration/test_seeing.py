@@ -49,7 +49,8 @@ def test_events_are_told_once_and_metrics_show_what_statuses_show(world: Cluster
         use = f"on all of its 2 nodes; pods of the Kubernetes namespaces team-a get a share with `{RESOURCE_A}: 1` in their limits"
         assert (f"GismoNamespace {POOL}.team-a", "Normal", "Ready", use, 1) in told
         assert (f"GismoPool {POOL}", "Normal", "Ready", "every Gismo namespace is ready on 2 nodes", 1) in told
-        assert not [one for one in told if one[1] == "Warning"], told
+        # An operator may hear of the pool before it hears of the agents.
+        assert {one[2] for one in told if one[1] == "Warning"} <= {"NoNodes"}, told
         # Another operator, and an agent that starts anew, know that it was told.
         process = world.processes["operator"]
         process.terminate()

@@ -32,7 +32,7 @@ def exposed(registry: CollectorRegistry) -> dict[str, tuple[str, frozenset[str] 
         if family.name.startswith("process_"):
             continue
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-        samples = [one for one in family.samples if not one.name.endswith(("_created", "_bucket"))]
+        samples = [one for one in family.samples if not one.name.endswith("_bucket")]
         labels = frozenset(samples[0].labels) if samples else None
         found[family.name + suffix] = ("gauge" if family.type == "info" else family.type, labels)
     return found
