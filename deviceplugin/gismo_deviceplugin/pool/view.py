@@ -26,6 +26,7 @@ class RangeView:
     runtime_injection: str = "UserSite"
     kubernetes_namespaces: frozenset[str] = frozenset()
     state: State = State.ACTIVE
+    layout_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def of_range(one: Mapping[str, Any]) -> RangeView:
         runtime_injection=spec["runtimeInjection"],
         kubernetes_namespaces=frozenset(spec["access"]["kubernetesNamespaces"]),
         state=State(spec["state"]),
+        layout_version=spec.get("layoutVersion", 0),
     )
 
 
