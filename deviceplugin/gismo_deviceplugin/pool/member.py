@@ -143,11 +143,13 @@ class Member:
         line = NodeLine(me.host_id, me.node, self._boot_id, self._nonce, layout.version)
         if label.line(me.host_id) != line:
             label.write_line(line)
-        report = replace(report, layout_version=layout.version, nonce=self._nonce, refused=refused)
+        report = replace(report, layout_version=layout.version, nonce=self._nonce)
         strangers, unseen = self._proof(view, label, one_kernel=memory.one_kernel)
         if strangers:
             return replace(report, same_memory=False, failures=(Failure("", "NotTheSameMemory", "; ".join(strangers)),))
-        return self._ranges(view, memory, label, layout, replace(report, same_memory=None if unseen else True))
+        # What is refused is given up by the operator at once: so it is said of memory that is the pool's for certain.
+        report = replace(report, same_memory=None if unseen else True, refused=frozenset() if unseen else refused)
+        return self._ranges(view, memory, label, layout, report, refused)
 
     def _layout(self, view: PoolView, memory: EmulatedPool, label: Label) -> tuple[Layout, frozenset[str]]:
         """The layout that holds, and what it refused. The writer makes it what the API says; the others wait until it knows their ranges."""
@@ -196,13 +198,21 @@ class Member:
 
     # ---- the ranges ------------------------------------------------------------------------------
 
-    def _ranges(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout, report: Report) -> Report:
+    def _ranges(
+        self,
+        view: PoolView,
+        memory: EmulatedPool,
+        label: Label,
+        layout: Layout,
+        report: Report,
+        refused: frozenset[str],
+    ) -> Report:
         known = {one.store_uuid: one for one in layout.ranges}
         ready, waiting, released = [], [], set()
         failures: list[Failure] = []
         for one in view.ranges:
             in_label = known.get(one.store_uuid)
-            if one.store_uuid in report.refused:
+            if one.store_uuid in refused:
                 continue
             try:
                 if one.state in (State.RELEASING, State.QUARANTINED):

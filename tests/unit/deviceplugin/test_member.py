@@ -293,6 +293,26 @@ def test_a_range_that_came_late_over_anothers_bytes_is_refused_for_ever_and_can_
     assert all(one.ready == ("other",) for one in rack.settle().values())
 
 
+def test_what_is_refused_is_said_of_memory_that_is_proven_only(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    clone = rack.memory.parent / "clone"
+    shutil.copytree(rack.memory, clone)
+    rack.directories["a"] = clone  # the writer's
+    rack.start("b")
+    rack.step("b")
+    late = replace(ranged("other", 0, 9), offset_bytes=END_BYTES + 4 * MIB)
+    rack.ask(ranged("one"), late)
+    for seconds in (0.0, member.PATIENCE_S + 1):
+        rack.now += seconds
+        report = rack.settle(1)["a"]
+        assert report.same_memory is not True
+        assert report.refused == frozenset()
+    del rack.directories["a"]
+    assert rack.settle()["a"].refused == {late.store_uuid}
+
+
 def test_a_range_whose_layout_was_heard_of_before_gets_in(rack: Rack) -> None:
     rack.add("a", "b")
     rack.ask(ranged("one"))
