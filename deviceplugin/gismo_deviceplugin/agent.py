@@ -30,7 +30,7 @@ from gismo_deviceplugin.pool import state, view
 from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
-from gismo_deviceplugin.status import status
+from gismo_deviceplugin.status import differs, status
 from gismo_kube import informer
 from gismo_kube.connection import REFUSED, REQUEST_ERRORS, CannotStart, api_client, in_words, starting
 
@@ -149,7 +149,7 @@ class Agent:
         name, before = node["metadata"]["name"], node.get("status") or {}
         last = self._said.get(name)
         made = status(report, last or before, cluster.now(), node["metadata"]["generation"])
-        if made != last or any(before.get(key) != value for key, value in made.items()):
+        if made != last or differs(before, made):
             self._cluster.say(name, made)
             self._said[name] = made
 

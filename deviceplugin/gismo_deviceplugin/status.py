@@ -46,6 +46,11 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
     return made
 
 
+def differs(there: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Is what is there another than what was made? A list whose last item server-side apply took away is not there any more."""
+    return any(there.get(key, [] if value == [] else None) != value for key, value in made.items())
+
+
 def _conditions(report: Report) -> Iterable[tuple[str, str, str, str]]:
     """Type, status, reason, message."""
     of_pool = [one for one in report.failures if not one.namespace]

@@ -102,6 +102,30 @@ def test_by_force_the_name_is_free_and_who_uses_the_old_bytes_keeps_them(world: 
     played(world, story)
 
 
+def test_a_pool_that_is_deleted_by_force_ends_and_its_user_does_not(world: Cluster) -> None:
+    async def story() -> None:
+        world.apply(TEAM_A)
+        await world.ready()
+        await world.offered("node-b", RESOURCE_A)
+        kubelet = world.kubelets["node-b"]
+        pod = await kubelet.run_pod("team-a", "ray-head", RESOURCE_A)
+        file = world.memory / pod.answer.envs["GISMO_STORE"].rpartition("/")[2]
+        with world.open("node-b", pod) as store:
+            handle = store.put(b"kept")
+            forced = {"metadata": {"annotations": {"gismo.io/force-delete": "team-a"}}}
+            world.pools.patch(name=POOL, body=forced, content_type="application/merge-patch+json")
+            await world.eventually(lambda: world.ranges.get(name=f"{POOL}.team-a").spec.force)
+            world.pools.delete(name=POOL)
+            await world.eventually(lambda: not world.ranges.get().items)
+            assert bytes(store.get(handle).data) == b"kept"
+            await world.eventually(lambda: any("team-a/ray-head" in one["holders"] for one in world.quarantined()))
+        kubelet.pods.clear()
+        await world.eventually(lambda: not file.exists())
+        await world.eventually(lambda: not world.quarantined())
+
+    played(world, story)
+
+
 def test_a_range_that_comes_late_over_anothers_bytes_goes_again(world: Cluster) -> None:
     async def story() -> None:
         world.apply(TEAM_A)

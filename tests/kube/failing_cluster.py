@@ -121,15 +121,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class DeletePool:
-    """Refused while something of it is in use that it does not name."""
+    """Refused while something of it is in use that is not to be given up by force."""
 
     def do(self, world: World) -> None:
-        pool = world.pool()
-        if pool is None:
-            return
-        forced = pool["metadata"].get("annotations", {}).get(FORCE_DELETE, "").split(",")
-        in_use = [name for name, one in world.ranges().items() if world.is_said_in_use(one)]
-        if set(in_use) <= set(forced):
+        kept = [one for one in world.ranges().values() if world.is_said_in_use(one) and not one["spec"]["force"]]
+        if world.pool() is not None and not kept:
             world.server.delete("gismopools", POOL)
 
 
