@@ -236,13 +236,12 @@ class Member:
                 failures.append(Failure(one.namespace, "StoreNotReady", str(error)))
         quarantined = []
         for each in succession.abandoned(layout, view):
-            if each.state is not State.QUARANTINED:
-                continue
             who = self._users(memory, each)
             quarantined.append(
                 Quarantined(each.namespace, each.store_uuid, each.offset_bytes, each.size_bytes, who[:_HOLDERS])
             )
-            if self._release(view, memory, label, each.store_uuid, each, in_use=bool(who)):
+            is_quarantined = each.state is State.QUARANTINED
+            if is_quarantined and self._release(view, memory, label, each.store_uuid, each, in_use=bool(who)):
                 released.add(each.store_uuid)
         return replace(
             report,

@@ -146,12 +146,15 @@ def _hosts(held: Layout | None, nodes: Iterable[NodeView]) -> tuple[Host, ...]:
 
 
 def abandoned(layout: Layout, view: PoolView) -> list[LabelRange]:
-    """Ranges that are given up by force, and those that are being zeroed and have no object: they are known by the label alone."""
-    asked = {one.store_uuid for one in view.ranges}
+    """Ranges that are given up by force, and those that are being zeroed and have no object: they are known by the label alone.
+
+    What was given up by force may be zeroed already, where the node of a user was dead by then: it waits for nobody more.
+    """
+    waited_for = {one.store_uuid for one in view.ranges if one.state is not State.QUARANTINED}
     return [
         one
         for one in layout.ranges
-        if one.state is State.QUARANTINED or (one.state is State.ZEROING and one.store_uuid not in asked)
+        if one.state is State.QUARANTINED or (one.state is State.ZEROING and one.store_uuid not in waited_for)
     ]
 
 

@@ -12,8 +12,11 @@ from failing_cluster import (
     Agent,
     Arrive,
     DeletePool,
+    DeleteRange,
+    Dies,
     Edit,
     Force,
+    ForceRange,
     Late,
     Look,
     Node,
@@ -192,6 +195,13 @@ def test_by_force_of_a_pool_that_is_deleted_in_use_with_a_node_that_does_not_ans
     Node("b", "off").do(world)
     world.settle()
     assert not world._in_label()
+
+
+def test_by_force_what_was_zeroed_while_its_users_node_was_dead_ends_too() -> None:
+    used = (*UP, ForceRange("one"), (), Use("a", "one", True), *AGENTS, (), *AGENTS, Agent("a"), DeleteRange("one"))
+    meanwhile = Slow((Node("a", "reboots"), Agent("b")))
+    for number in range(4, 6):
+        replay(*used, (*[None] * number, meanwhile, None, None, Dies(is_done=True)), (), (*[None] * 4, Late())).settle()
 
 
 # ---- can it fail? Operators that are wrong, each of which one of the histories above shows --------------------------------
