@@ -29,7 +29,9 @@ def tenant(name: str, size: str = "64Mi", **more: Any) -> dict[str, Any]:
     return {"name": name, "size": size, **more}
 
 
-def stored(specs: Iterable[RangeSpec], deleted: Iterable[str] = ()) -> tuple[GismoNamespace, ...]:
+def stored(
+    specs: Iterable[RangeSpec], deleted: Iterable[str] = (), annotations: Mapping[str, str] | None = None
+) -> tuple[GismoNamespace, ...]:
     """Those objects, as the API server would give them."""
     gone = set(deleted)
     return tuple(
@@ -37,6 +39,7 @@ def stored(specs: Iterable[RangeSpec], deleted: Iterable[str] = ()) -> tuple[Gis
             {
                 "metadata": {
                     "name": f"{spec.pool}.{spec.namespace}",
+                    "annotations": dict(annotations or {}),
                     "deletionTimestamp": "2026-01-01T00:00:00Z" if spec.namespace in gone else None,
                 },
                 "spec": spec.model_dump(by_alias=True, mode="json"),

@@ -35,7 +35,7 @@ from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
-from gismo_deviceplugin.status import occurrences, status
+from gismo_deviceplugin.status import differs, occurrences, status
 from gismo_kube import events, informer
 from gismo_kube.connection import REQUEST_ERRORS, CannotStart, api_client, in_words, starting
 from gismo_kube.endpoint import Endpoint
@@ -229,7 +229,7 @@ class Agent:
         name, before = node["metadata"]["name"], node.get("status") or {}
         last = self._said.get(name)
         made = status(report, last or before, cluster.now(), node["metadata"]["generation"])
-        if made != last or any(before.get(key) != value for key, value in made.items()):
+        if made != last or differs(before, made):
             self._cluster.say(name, made)
             self._said[name] = made
             for one in occurrences(node, last or before, made):

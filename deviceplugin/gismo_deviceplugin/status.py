@@ -9,6 +9,7 @@ from gismo_deviceplugin.pool.member import Report
 from gismo_kube.occurrence import Occurrence
 
 _MESSAGE_CHARACTERS = 1024
+_STORES = 128  # as many as the API takes of a pool
 
 
 def status(report: Report, before: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
@@ -21,14 +22,35 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
             {"namespace": one.namespace, "reason": one.reason, "message": one.message[:_MESSAGE_CHARACTERS]}
             for one in report.failures
         ],
-        "released": sorted(report.released),
+        "released": sorted(report.released)[: 2 * _STORES],
         "strangers": sorted(report.strangers),
+        "refused": sorted(report.refused)[:_STORES],
+        "quarantined": [
+            {
+                "namespace": one.namespace,
+                "storeUUID": one.store_uuid,
+                "offsetBytes": one.offset_bytes,
+                "sizeBytes": one.size_bytes,
+                "holders": list(one.holders),
+            }
+            for one in sorted(report.quarantined, key=lambda each: each.store_uuid)[:_STORES]
+        ],
         "inUse": [{"namespace": name, "holders": list(who)} for name, who in sorted(report.in_use.items())],
         "conditions": list(_merged(before.get("conditions") or (), _conditions(report), now, generation)),
     }
-    known = {"layoutVersion": report.layout_version, "nonce": report.nonce, "capacityBytes": report.capacity_bytes}
+    known = {
+        "layoutVersion": report.layout_version,
+        "nonce": report.nonce,
+        "capacityBytes": report.capacity_bytes,
+        "takenHostId": report.taken_host_id,
+    }
     made.update({name: value for name, value in known.items() if value is not None})
     return made
+
+
+def differs(there: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Is what is there another than what was made? A list whose last item server-side apply took away is not there any more."""
+    return any(there.get(key, [] if value == [] else None) != value for key, value in made.items())
 
 
 def occurrences(node: Mapping[str, Any], before: Mapping[str, Any], made: Mapping[str, Any]) -> Iterable[Occurrence]:

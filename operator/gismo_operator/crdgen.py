@@ -101,6 +101,7 @@ KINDS = (
             Column("Writer", ".spec.writer", "boolean", wide=True),
             _AGE,
         ),
+        tuple(v1alpha1.NODE_RULES),
         selectable=(".spec.pool",),
     ),
 )

@@ -61,6 +61,8 @@ class Reconciler:
 
     def _waited(self, one: GismoNamespace) -> bool:
         """Has this been Releasing for so long that every share that was given is seen?"""
+        if one.spec.state is RangeState.QUARANTINED:
+            return True  # it is only after it has been Releasing for so long
         if one.spec.state is not RangeState.RELEASING:
             self._releasing_since.pop(one.spec.store_uuid, None)
             return False

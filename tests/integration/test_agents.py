@@ -60,6 +60,92 @@ def test_a_namespace_in_use_waits_and_says_for_whom(world: Cluster) -> None:
     played(world, story)
 
 
+def test_by_force_the_name_is_free_and_who_uses_the_old_bytes_keeps_them(world: Cluster) -> None:
+    async def story() -> None:
+        world.apply(TEAM_A, TEAM_B)
+        await world.ready()
+        await world.offered("node-b", RESOURCE_A)
+        kubelet = world.kubelets["node-b"]
+        pod = await kubelet.run_pod("team-a", "ray-head", RESOURCE_A)
+        old = pod.answer.envs["GISMO_STORE"].rpartition("/")[2]
+        with world.open("node-b", pod) as store:
+            handle = store.put(b"kept" * 1000)
+            forced = {"metadata": {"annotations": {"gismo.io/force-delete": "team-a"}}}
+            world.pools.patch(name=POOL, body=forced, content_type="application/merge-patch+json")
+            world.apply(TEAM_B)
+            await world.eventually(lambda: [one.spec.namespace for one in world.ranges.get().items] == ["team-b"])
+            await world.eventually(lambda: (world.condition("Progressing") or ("",) * 3)[1] == "Quarantined")
+            said = (world.condition("Progressing") or ("",) * 3)[2]
+            assert "64Mi that were team-a's are nobody else's as long as they are used by" in said
+            assert "team-a/ray-head on node-b" in said
+            world.apply(TEAM_A, TEAM_B)
+            await world.ready()
+            ranges = {one.spec.namespace: one.spec for one in world.ranges.get().items}
+            assert ranges["team-a"].offsetBytes >> 20 == 98, "behind the old one and team-b"
+            await world.offered("node-b", RESOURCE_A)
+            new = await kubelet.run_pod("team-a", "ray-head-2", RESOURCE_A)
+            with world.open("node-b", new) as other:
+                assert other.store_uuid != store.store_uuid
+                for _ in range(8):
+                    other.put(os.urandom(1 << 20))
+            assert bytes(store.get(handle).data) == b"kept" * 1000
+            with pytest.raises(grpc.aio.AioRpcError, match="is of a store that is gone"):
+                await kubelet.endpoints[RESOURCE_A].pre_start(pod.share)  # its container starts again
+            kubelet.pods.remove(pod)
+            await asyncio.sleep(3)
+            assert (world.memory / old).exists(), "the process that has it open is a user too"
+            assert bytes(store.get(handle).data) == b"kept" * 1000
+        await world.eventually(lambda: not (world.memory / old).exists())
+        await world.eventually(lambda: (world.condition("Progressing") or ("",))[0] == "False")
+        assert world.pools.get(name=POOL).status.free == "160Mi"
+
+    played(world, story)
+
+
+def test_a_pool_that_is_deleted_by_force_ends_and_its_user_does_not(world: Cluster) -> None:
+    async def story() -> None:
+        world.apply(TEAM_A)
+        await world.ready()
+        await world.offered("node-b", RESOURCE_A)
+        kubelet = world.kubelets["node-b"]
+        pod = await kubelet.run_pod("team-a", "ray-head", RESOURCE_A)
+        file = world.memory / pod.answer.envs["GISMO_STORE"].rpartition("/")[2]
+        with world.open("node-b", pod) as store:
+            handle = store.put(b"kept")
+            forced = {"metadata": {"annotations": {"gismo.io/force-delete": "team-a"}}}
+            world.pools.patch(name=POOL, body=forced, content_type="application/merge-patch+json")
+            await world.eventually(lambda: world.ranges.get(name=f"{POOL}.team-a").spec.force)
+            world.pools.delete(name=POOL)
+            await world.eventually(lambda: not world.ranges.get().items)
+            assert bytes(store.get(handle).data) == b"kept"
+            await world.eventually(lambda: any("team-a/ray-head" in one["holders"] for one in world.quarantined()))
+        kubelet.pods.clear()
+        await world.eventually(lambda: not file.exists())
+        await world.eventually(lambda: not world.quarantined())
+
+    played(world, story)
+
+
+def test_a_range_that_comes_late_over_anothers_bytes_goes_again(world: Cluster) -> None:
+    async def story() -> None:
+        world.apply(TEAM_A)
+        await world.ready()
+        there = world.ranges.get(name=f"{POOL}.team-a").to_dict()
+        late = {
+            "apiVersion": there["apiVersion"],
+            "kind": there["kind"],
+            "metadata": {"name": f"{POOL}.late", "finalizers": ["gismo.io/range"]},
+            "spec": {**there["spec"], "namespace": "late", "storeUUID": "0a1b2c3d-0000-4000-8000-000000000001"},
+        }
+        world.ranges.create(body=late)
+        await world.eventually(lambda: [one.spec.namespace for one in world.ranges.get().items] == ["team-a"])
+        assert not (world.memory / late["spec"]["storeUUID"]).exists()
+        await world.ready()
+        assert world.ranges.get(name=f"{POOL}.team-a").spec.storeUUID == there["spec"]["storeUUID"]
+
+    played(world, story)
+
+
 def test_agents_that_are_killed_and_a_kubelet_that_starts_anew(world: Cluster) -> None:
     async def story() -> None:
         world.apply(TEAM_A)

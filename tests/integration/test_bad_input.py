@@ -97,6 +97,10 @@ class Rack:
             assert time.monotonic() < end, f"{why()}\n{self.world.describe()}"
             time.sleep(0.1)
 
+    def has_agents(self) -> bool:
+        nodes = [self.world.cluster.get(name=node).to_dict() for node in NODES]
+        return all("gismo.io/regions" in node["metadata"].get("annotations", {}) for node in nodes)
+
     def ready(self, case: str) -> None:
         self.eventually(lambda: self.condition("GismoPool", named(case), "Ready")[2] == "on 2 nodes")
 
@@ -148,6 +152,7 @@ def rack(installed: Any, control_plane: ControlPlane) -> Iterator[Rack]:
             world.start("operator")
             for node in NODES:
                 world.start(node, "--patience", str(_PATIENCE_S), cwd=made.roots[node])
+            made.eventually(made.has_agents)  # else the one that is known first would be the writer
             everything_wrong(made)
             yield made
             for kubelet in world.kubelets.values():

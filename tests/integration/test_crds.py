@@ -165,6 +165,16 @@ def test_a_range_never_moves_and_a_node_keeps_its_host_id(client: Any) -> None:
     body["metadata"]["resourceVersion"] = made.metadata.resourceVersion
     other = {**body, "spec": {**body["spec"], "hostId": 1}}
     assert "a node keeps its host id" in refusal(lambda: nodes.replace(body=other))
+    said = {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": "rack1.a"}}
+    for taken, may in ((1, False), (0, True)):
+        nodes.status.server_side_apply(
+            body={**said, "status": {"takenHostId": taken}}, name="rack1.a", field_manager="gismo-agent"
+        )
+        other["metadata"] = {"name": "rack1.a", "resourceVersion": nodes.get(name="rack1.a").metadata.resourceVersion}
+        if may:
+            assert nodes.replace(body=other).spec.hostId == 1
+        else:
+            assert "unless its status says" in refusal(lambda: nodes.replace(body=other))
     assert "should be less than or equal to 63" in refusal(
         lambda: nodes.create(body={**body, "metadata": {"name": "rack1.b"}, "spec": {**body["spec"], "hostId": 64}})
     )

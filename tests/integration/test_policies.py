@@ -207,7 +207,21 @@ def test_what_is_in_use_is_not_deleted(server: Server) -> None:
     assert "gismo.io/force-delete: used" in said
     patch = {"metadata": {"annotations": {"gismo.io/force-delete": "other, used"}}}
     server.pools.patch(name="rack3", body=patch, content_type="application/merge-patch+json")
-    server.pools.delete(name="rack3")
-    releasing = {"spec": {"state": "Releasing"}}
-    server.ranges.patch(name="rack3.used", body=releasing, content_type="application/merge-patch+json")
+    assert "try again when the operator has seen that" in refusal(lambda: server.pools.delete(name="rack3"))
+    forced = {"spec": {"force": True}}  # as the operator does it
+    server.ranges.patch(name="rack3.used", body=forced, content_type="application/merge-patch+json")
+    while _answer(lambda: server.pools.delete(name="rack3")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    for given_up in (
+        {"spec": {"state": "Releasing"}},
+        {"spec": {"state": "Quarantined"}},
+        {"metadata": {"annotations": {"gismo.io/force-delete": ""}}},
+    ):
+        said = refusal(lambda: server.ranges.delete(name="rack3.used"))
+        assert "annotate it with gismo.io/force-delete" in said
+        server.ranges.patch(name="rack3.used", body=given_up, content_type="application/merge-patch+json")
+        server.ranges.delete(name="rack3.used")
+        made_range(server, "used", in_use=True)
+    server.ranges.patch(name="rack3.used", body=given_up, content_type="application/merge-patch+json")
     server.ranges.delete(name="rack3.used")

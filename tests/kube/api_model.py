@@ -26,7 +26,7 @@ CRDS = Path(__file__).resolve().parents[2] / "crds"
 Path_ = tuple[Any, ...]  # to a field: names of properties, and ("key", …) or ("value", …) for an item of a list
 NEVER_CHANGES = {
     "gismonamespaces": ("pool", "namespace", "offsetBytes", "sizeBytes"),
-    "gismonodes": ("pool", "node", "hostId"),
+    "gismonodes": ("pool", "node"),
     "gismopools": ("source",),
 }
 KINDS = {"gismopools": "GismoPool", "gismonamespaces": "GismoNamespace", "gismonodes": "GismoNode", "nodes": "Node"}
@@ -233,6 +233,9 @@ class ApiServer:
         for field in NEVER_CHANGES.get(key[0], ()):
             if new.get("spec", {}).get(field) != old.get("spec", {}).get(field):
                 raise Refused(422, f"spec.{field} never changes")
+        was = old.get("spec", {}).get("hostId")
+        if new.get("spec", {}).get("hostId") != was and old.get("status", {}).get("takenHostId") != was:
+            raise Refused(422, "a node keeps its host id")
         finalizers = new["metadata"].get("finalizers") or []
         is_deleted = "deletionTimestamp" in old["metadata"]
         if is_deleted and set(finalizers) - set(old["metadata"].get("finalizers") or []):
@@ -418,7 +421,7 @@ def _is_item(one: Any, part: Path_) -> bool:
 
 def _named(one: Mapping[str, Any]) -> Any:
     """The lists that are maps here have one key, which is the first of these that there is."""
-    return next(one[name] for name in ("type", "namespace", "name") if name in one)
+    return next(one[name] for name in ("storeUUID", "type", "namespace", "name") if name in one)
 
 
 def _value(value: Any, path: Path_) -> Any:

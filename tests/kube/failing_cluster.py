@@ -1,10 +1,11 @@
 """A cluster whose API server fails, for the operator's real code: users, nodes, agents, leaders, and what must never be.
 
 `World` is the API server of api_model with all who write to it, and the truth that no object shows: which containers use
-a store, and what was zeroed. Every change of an object, whoever makes it, is checked against what must never be.
+a store, and what lies in the memory. Every change of an object and of the memory, whoever makes it, is checked against what must
+never be. The agents' real code runs too (pool.member), on a memory that is a model.
 
-One thing is left out, that no write can be guarded against: a *new* object that is made after another leads, or after whoever
-sent it gave up (docs/kubernetes.md, "The operator as a process").
+A *new* object may be made after another leads, or after whoever sent it gave up: nothing guards it but its name. So it may overlap, or
+have another's host id; what must not be is that anybody acts on it.
 
 Faults are given to a look of the operator one for each of its calls, in their order; after the last one all is well.
 """
@@ -14,28 +15,32 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import api_model
 import urllib3
 from api_model import ApiServer, Call, Refused
 
-from gismo_deviceplugin.pool.label import Layout, NotASuccessor, State, check_successor
-from gismo_deviceplugin.pool.member import _label_range
-from gismo_deviceplugin.pool.view import of_range
+from gismo_deviceplugin.pool import view
+from gismo_deviceplugin.pool.emulated import NotThere
+from gismo_deviceplugin.pool.label import END_BYTES, Label, LabelRange, Layout, State
+from gismo_deviceplugin.pool.member import Member
+from gismo_deviceplugin.status import status
 from gismo_kube.connection import REQUEST_ERRORS
 from gismo_operator.api import quantity
 from gismo_operator.kube import Kube, NotLeader
+from gismo_operator.reconcile.tenants import FORCE_DELETE
 from gismo_operator.reconciler import HIDDEN_S, Reconciler
 
 POOL = "rack1"
 NODES = ("a", "b", "c")
 NAMES = ("one", "two", "three")
 CAPACITY_MIB = 256
-LABEL_MIB = 2
 MOST_LOOKS = 30
 TOLD_S = 0.5
+LINE_BYTES = 4 << 10  # of the node lines, docs/pool-label.md
+LINES = (64 << 10, (64 << 10) + 64 * LINE_BYTES)
 
 
 class Wrong(AssertionError):
@@ -116,10 +121,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class DeletePool:
-    """Refused while something of it is in use."""
+    """Refused while something of it is in use that is not to be given up by force."""
 
     def do(self, world: World) -> None:
-        if world.pool() is not None and not any(map(world.is_said_in_use, world.ranges().values())):
+        kept = [one for one in world.ranges().values() if world.is_said_in_use(one) and not one["spec"]["force"]]
+        if world.pool() is not None and not kept:
             world.server.delete("gismopools", POOL)
 
 
@@ -131,9 +137,38 @@ class DeleteRange:
 
     def do(self, world: World) -> None:
         one = world.ranges().get(self.name)
-        if one is not None and (one["spec"]["state"] == "Releasing" or not world.is_said_in_use(one)):
+        if one is None:
+            return
+        is_given_up = one["spec"]["state"] in ("Releasing", "Quarantined")
+        if is_given_up or FORCE_DELETE in one["metadata"].get("annotations", {}) or not world.is_said_in_use(one):
             world.deleted_by_hand.add(one["metadata"]["uid"])
             world.server.delete("gismonamespaces", one["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """`kubectl annotate gpool`: these are not waited for, from now on; and no others."""
+
+    names: tuple[str, ...]
+
+    def do(self, world: World) -> None:
+        if world.pool() is not None:
+            named = {FORCE_DELETE: ",".join(self.names)} if self.names else {}
+            body = {"metadata": {"name": POOL, "annotations": named}}
+            world.server.apply("gismopools", body, "kubectl-annotate")
+
+
+@dataclass(frozen=True, slots=True)
+class ForceRange:
+    """`kubectl annotate gns`."""
+
+    name: str
+
+    def do(self, world: World) -> None:
+        one = world.ranges().get(self.name)
+        if one is not None:
+            body = {"metadata": {"name": one["metadata"]["name"], "annotations": {FORCE_DELETE: ""}}}
+            world.server.apply("gismonamespaces", body, "kubectl-annotate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +184,25 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A round of a node's agent. is_late: its view of the ranges is that of its last round."""
+    """A round of a node's agent. late: what it sees of these is as of its last round, "ranges" or "nodes"; "mute": what it says does
+    not arrive."""
 
     name: str
-    is_late: bool = False
+    late: str = ""
 
     def do(self, world: World) -> None:
-        world.agent(self.name, is_late=self.is_late)
+        world.agent(self.name, late=self.late)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDies:
+    """It is started again by the next round."""
+
+    name: str
+
+    def do(self, world: World) -> None:
+        if self.name in world.machines:
+            world.machines[self.name].member = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +215,16 @@ class Use:
 
     def do(self, world: World) -> None:
         world.use(self.node, self.name, self.begins)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The containers of a node's pods start again, as after a reboot: with the shares that they had."""
+
+    node: str
+
+    def do(self, world: World) -> None:
+        world.restart(self.node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +269,22 @@ class Look:
             world.leader.look()
 
 
-Act = Edit | DeletePool | DeleteRange | Node | Agent | Use | Wait | Arrive | Takeover | Look
+Act = (
+    Edit
+    | DeletePool
+    | DeleteRange
+    | Force
+    | ForceRange
+    | Node
+    | Agent
+    | AgentDies
+    | Use
+    | Restart
+    | Wait
+    | Arrive
+    | Takeover
+    | Look
+)
 
 
 # ---- the operator ----------------------------------------------------------------------------------------------------
@@ -256,14 +328,12 @@ class Process:
         if isinstance(fault, NotDone):
             raise _failure(fault.status)
         if isinstance(fault, Late):
-            if call.is_write and call.method != "POST":
+            if call.is_write:
                 self.world.on_their_way.append((self, call))
             raise _failure(0)
         if isinstance(fault, Slow):
             for act in fault.acts:
                 act.do(self.world)
-        if call.method == "POST" and not self._leads():
-            raise _failure(0)
         answer = self.world.written_by(self, call)
         if isinstance(fault, Dies):
             raise Died
@@ -285,11 +355,111 @@ def _failure(status: int) -> Exception:
 class Machine:
     """A node's truth."""
 
+    name: str
     is_on: bool = True
     boot_id: str = ""
-    saw_ranges: list[dict[str, Any]] = field(default_factory=list)
-    markers: set[str] = field(default_factory=set)  # stores that a container may be started with
+    member: Member | None = None  # the agent that runs
+    saw: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by plural
+    nonces: dict[str, str] = field(default_factory=dict)  # by pool; kept beside the state directories
+    markers: set[str] = field(default_factory=set)  # stores that a container that has a share may be started with
+    offered: set[str] = field(default_factory=set)  # stores that the kubelet gives shares of
+    pods: set[str] = field(default_factory=set)  # stores that pods have a share of, as the kubelet says
     uses: set[str] = field(default_factory=set)  # stores that containers have open
+
+    def boots(self, boot_id: str) -> None:
+        """Nothing of before is there, but the pods."""
+        self.boot_id, self.member = boot_id, None
+        for each in (self.saw, self.nonces, self.markers, self.offered, self.uses):
+            each.clear()
+
+
+class Memory:
+    """The pool's: the two ends of it, and which stores lie in it."""
+
+    def __init__(self) -> None:
+        self.size_bytes = CAPACITY_MIB * quantity.MIB + 2 * END_BYTES
+        self.ends = {0: bytearray(END_BYTES), self.size_bytes - END_BYTES: bytearray(END_BYTES)}
+        self.stores: dict[str, LabelRange] = {}  # that were formatted, and not zeroed since
+        self.zeroed: set[str] = set()
+
+    def read(self, offset: int, length: int) -> bytes:
+        end = 0 if offset < END_BYTES else self.size_bytes - END_BYTES
+        return bytes(self.ends[end][offset - end : offset - end + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        end = 0 if offset < END_BYTES else self.size_bytes - END_BYTES
+        self.ends[end][offset - end : offset - end + len(data)] = data
+
+
+class Seen:
+    """The memory and the state directories as one node has them (EmulatedPool and StateDirectories of its agent)."""
+
+    one_kernel = False
+
+    def __init__(self, world: World, machine: Machine) -> None:
+        self._world = world
+        self._machine = machine
+        self.size_bytes = world.memory.size_bytes
+        self.read = world.memory.read
+
+    def check(self) -> None:
+        """It is as it should be."""
+
+    def open_label(self) -> Seen:
+        return self
+
+    def close(self) -> None:
+        """Nothing to be closed."""
+
+    def label_key(self) -> str:
+        return "the one"
+
+    def write(self, offset: int, data: bytes) -> None:
+        if LINES[0] <= offset < LINES[1]:
+            self._world.acts((offset - LINES[0]) // LINE_BYTES, self._machine.name)
+        else:
+            self._world.writes_label(self._machine.name)
+        self._world.memory.write(offset, data)
+
+    def users(self, store_uuid: str) -> tuple[str, ...]:
+        return ("process 1 (ray)",) if store_uuid in self._machine.uses else ()
+
+    def format(self, one: LabelRange, _coherence: str, _beat: object) -> None:
+        memory = self._world.memory
+        if one.store_uuid in memory.stores:
+            return
+        if one.store_uuid in memory.zeroed:
+            raise self._world.wrong(f"the store of {one.namespace} is formatted a second time")
+        for other in memory.stores.values():
+            if one.offset_bytes < other.end_bytes and other.offset_bytes < one.end_bytes:
+                raise self._world.wrong(f"{one.namespace} is formatted over {other.namespace}")
+        memory.stores[one.store_uuid] = one
+
+    def verify(self, one: LabelRange, _coherence: str) -> None:
+        if one.store_uuid not in self._world.memory.stores:
+            raise NotThere
+
+    def remove(self, store_uuid: str) -> None:
+        """Of the memory by the writer; of the state directories by each."""
+        raise NotImplementedError
+
+
+class SeenMemory(Seen):
+    """The one of both."""
+
+    def remove(self, store_uuid: str) -> None:
+        self._world.zero(store_uuid)
+
+
+class SeenState(Seen):
+    """And the other."""
+
+    def prepare(self, store_uuid: str, host_id: int) -> None:
+        self._world.acts(host_id, self._machine.name)
+        self._machine.markers.add(store_uuid)
+
+    def remove(self, store_uuid: str) -> None:
+        self._machine.markers.discard(store_uuid)
 
 
 class World:
@@ -301,18 +471,19 @@ class World:
         self.server.on_change = self._check
         self.now = 1000.0
         self.machines: dict[str, Machine] = {}
+        self.memory = Memory()
         self.on_their_way: list[tuple[Process, Call]] = []
         self.deleted_by_hand: set[str] = set()  # uids
-        self.held: Layout | None = None  # in the pool label
-        self.zeroed: set[str] = set()  # stores
-        self.formatted: set[str] = set()
+        self.came_late: set[str] = set()  # uids of objects that were made by who did not lead, or had given up waiting
         self._boots = itertools.count()
+        self._nonces = itertools.count()
         self.processes = itertools.count()
         self._last_writer: dict[str, Process] = {}  # uid → who of the operator changed it last
         self._stores: dict[str, tuple[str, str]] = {}  # every store UUID that there ever was → uid, name of its object
-        self._host_ids: dict[int, str] = {}  # every host id that there ever was → node
+        self._acted: dict[int, str] = {}  # host id → the node that did something under it
         self.writes = 0
         self.writer: Process | None = None  # who is changing something now
+        self._arrives = False
         self.leader = Process(self)
         for name in NODES[:2]:
             self.node(name, "ready")
@@ -336,6 +507,20 @@ class World:
     def nodes(self) -> dict[str, dict[str, Any]]:
         return {one["spec"]["node"]: one for one in self.server.all("gismonodes")}
 
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason of one of the pool's."""
+        one = self._condition(kind)
+        return one["status"], one["reason"]
+
+    def said(self, kind: str) -> str:
+        """And its message."""
+        return str(self._condition(kind)["message"])
+
+    def _condition(self, kind: str) -> dict[str, Any]:
+        pool = self.pool()
+        assert pool is not None
+        return next(one for one in pool["status"]["conditions"] if one["type"] == kind)
+
     @staticmethod
     def is_said_in_use(one: dict[str, Any]) -> bool:
         conditions = one.get("status", {}).get("conditions", [])
@@ -354,20 +539,23 @@ class World:
 
     def arrive(self) -> None:
         calls, self.on_their_way = self.on_their_way, []
+        self._arrives = True
         for process, call in calls:
             try:
                 self.written_by(process, call)
             except Refused:
                 pass
+        self._arrives = False
 
     def node(self, name: str, becomes: str) -> None:
-        machine = self.machines.setdefault(name, Machine())
-        if becomes in ("off", "reboots"):
-            machine.uses.clear()
-            machine.markers.clear()
-        if becomes == "reboots" or not machine.boot_id or (becomes == "ready" and not machine.is_on):
-            machine.boot_id = str(uuid.UUID(int=next(self._boots)))
-        machine.is_on = becomes != "off"
+        machine = self.machines.setdefault(name, Machine(name))
+        is_on = becomes != "off"
+        if becomes == "reboots" or not machine.boot_id or (is_on and not machine.is_on):
+            machine.boots(str(uuid.UUID(int=next(self._boots))))
+        elif not is_on:
+            machine.boots(machine.boot_id)
+            machine.pods.clear()  # by who set the taint
+        machine.is_on = is_on
         if becomes == "gone":
             if self.server.get("nodes", name) is not None:
                 self.server.delete("nodes", name)
@@ -388,73 +576,79 @@ class World:
         machine = self.machines.get(node)
         if machine is None or not machine.is_on:
             return
-        for store in [one.store_uuid for one in map(of_range, machine.saw_ranges) if one.namespace == name]:
-            if not begins:
-                machine.uses.discard(store)
-            elif store in machine.markers:
-                machine.uses.add(store)
+        if begins:
+            ranges = map(view.of_range, machine.saw.get("gismonamespaces", ()))
+            may = machine.offered & machine.markers
+            machine.pods |= {one.store_uuid for one in ranges if one.namespace == name and one.store_uuid in may}
+            self.restart(node)
+        else:
+            ended = {store for store, (_, of) in self._stores.items() if of == name}
+            machine.pods -= ended
+            machine.uses -= ended
 
-    def agent(self, name: str, *, is_late: bool = False) -> None:
-        """As gismo_deviceplugin.pool.member does it, on a label that is right."""
-        machine, nodes = self.machines.get(name), self.nodes()
-        if machine is None or not machine.is_on or name not in nodes:
+    def restart(self, node: str) -> None:
+        machine = self.machines.get(node)
+        if machine is not None and machine.is_on:
+            machine.uses |= machine.pods & machine.markers
+
+    def agent(self, name: str, *, late: str = "") -> None:
+        """A round, as gismo_deviceplugin.agent has it."""
+        machine = self.machines.get(name)
+        if machine is None or not machine.is_on:
             return
-        if not is_late:
-            machine.saw_ranges = self.server.all("gismonamespaces")
-        ranges = [of_range(one) for one in machine.saw_ranges]
-        me = nodes[name]["spec"]
-        said: dict[str, Any] = {"bootId": machine.boot_id, "failures": [], "released": [], "inUse": []}
-        for one in ranges:
-            if one.store_uuid in machine.uses:
-                said["inUse"].append({"namespace": one.namespace, "holders": ["team/pod"]})
-        try:
-            layout = self._layout(me, ranges)
-        except NotASuccessor as error:
-            said["failures"] = [{"namespace": "", "reason": "LayoutConflict", "message": str(error)}]
-            layout = None
-        ready = 0
-        if layout is not None:
-            said["layoutVersion"] = layout.version
-            for one in ranges:
-                in_label = next((each for each in layout.ranges if each.store_uuid == one.store_uuid), None)
-                if in_label is None:
-                    continue
-                if one.state is State.ACTIVE:
-                    if me["writer"]:
-                        self.formatted.add(one.store_uuid)
-                    if one.store_uuid in self.formatted:
-                        machine.markers.add(one.store_uuid)
-                        ready += 1
-                elif one.state is State.RELEASING and one.store_uuid not in machine.uses:
-                    machine.markers.discard(one.store_uuid)
-                    if not me["writer"] or self._zero(name, nodes, one.store_uuid):
-                        said["released"].append(one.store_uuid)
-        said["ready"] = ready
-        body = {"metadata": {"name": nodes[name]["metadata"]["name"]}, "status": said}
-        self.server.apply("gismonodes", body, "gismo-agent", "status")
+        for plural, said in (("gismonamespaces", "ranges"), ("gismonodes", "nodes")):
+            if late != said or plural not in machine.saw:
+                machine.saw[plural] = self.server.all(plural)
+        nodes, ranges = machine.saw["gismonodes"], machine.saw["gismonamespaces"]
+        pools = view.of_pool(name, nodes, ranges, quantity.to_bytes)
+        if POOL not in pools:
+            return
+        if machine.member is None:
+            memory: Any = SeenMemory(self, machine)
+            machine.member = Member(
+                cast(Any, SeenState(self, machine)),
+                lambda one: ("team/pod",) if one.store_uuid in machine.pods else (),
+                machine.boot_id,
+                lambda: self.now,
+                media=lambda _: memory,
+                nonce_of=lambda pool, _: machine.nonces.setdefault(pool, str(uuid.UUID(int=next(self._nonces)))),
+            )
+        seen = pools[POOL]
+        report = machine.member.step(seen)
+        is_active = seen.me.standing == "Active"
+        machine.offered = {one.store_uuid for one in seen.ranges if is_active and one.namespace in report.ready}
+        mine = next(one for one in nodes if one["spec"]["node"] == name)
+        before = self.nodes()[name].get("status", {})
+        made = status(report, before, f"at {self.now}", mine["metadata"]["generation"])
+        body = {"metadata": {"name": mine["metadata"]["name"]}, "status": made}
+        if late != "mute":
+            self.server.apply("gismonodes", body, "gismo-agent", "status")
 
-    def _layout(self, me: dict[str, Any], ranges: list[Any]) -> Layout | None:
-        held = self.held
-        if not me["writer"]:
-            return held
-        there = {one.store_uuid: one for one in held.ranges} if held is not None else {}
-        may_grow = held is None or me["layoutVersion"] > held.version
-        kept = [_label_range(one, there.get(one.store_uuid)) for one in ranges if may_grow or one.store_uuid in there]
-        new = Layout(me["layoutVersion"], POOL, tuple(sorted(kept, key=lambda one: one.offset_bytes)), ())
-        check_successor(held, new, (CAPACITY_MIB + 2 * LABEL_MIB) * quantity.MIB)
-        self.held = new
-        return new
+    @property
+    def held(self) -> Layout | None:
+        """In the pool label."""
+        return Label(self.memory).layout()
 
-    def _zero(self, writer: str, nodes: dict[str, dict[str, Any]], store: str) -> bool:
-        for name, one in nodes.items():
-            has_released = store in one.get("status", {}).get("released", [])
-            if name != writer and one["spec"]["standing"] != "Dead" and not has_released:
-                return False
-        assert self.held is not None
-        ranges = (replace(one, state=State.ZEROING) if one.store_uuid == store else one for one in self.held.ranges)
-        self.held = replace(self.held, ranges=tuple(ranges))
-        self.zeroed.add(store)
-        return True
+    # ---- what must never be done with the memory -----------------------------------------------------
+
+    def acts(self, host_id: int, node: str) -> None:
+        """A node does something under a host id."""
+        if self._acted.setdefault(host_id, node) != node:
+            raise self.wrong(f"{node} acts under host id {host_id}, and {self._acted[host_id]} did")
+
+    def writes_label(self, node: str) -> None:
+        """A node writes what only the writer may."""
+        writers = [name for name, one in self.nodes().items() if one["spec"]["writer"]]
+        if writers != [node]:
+            raise self.wrong(f"{node} writes the pool label, and the writer is {writers}")
+
+    def zero(self, store_uuid: str) -> None:
+        """A range is given back."""
+        users = [name for name, machine in self.machines.items() if store_uuid in machine.uses]
+        if users:
+            raise self.wrong(f"{store_uuid} is zeroed under {users}")
+        self.memory.stores.pop(store_uuid, None)
+        self.memory.zeroed.add(store_uuid)
 
     # ---- what must never be --------------------------------------------------------------------------
 
@@ -462,7 +656,7 @@ class World:
         if plural == "gismonamespaces":
             self._check_range(old, new)
         elif plural == "gismonodes" and new is not None:
-            self._check_node(new)
+            self._check_node()
         if new is None or self.writer is None:
             return
         last = self._last_writer.get(new["metadata"]["uid"], self.writer)
@@ -477,33 +671,41 @@ class World:
         if new is None:
             return
         spec, uid = new["spec"], new["metadata"]["uid"]
-        is_deleted = "deletionTimestamp" in new["metadata"] and spec["state"] != "Releasing"
+        if old is None and (self._arrives or self.writer is not self.leader):
+            self.came_late.add(uid)
+        is_deleted = "deletionTimestamp" in new["metadata"] and spec["state"] in ("Active", "Retained")
         if is_deleted and uid not in self.deleted_by_hand:
             raise self.wrong(f"{spec['namespace']} is deleted, and is {spec['state']}")
         if old is not None:
             for name in ("offsetBytes", "sizeBytes", "storeUUID"):
                 if old["spec"][name] != spec[name]:
                     raise self.wrong(f"{name} of {spec['namespace']} changed")
-        if self._stores.setdefault(spec["storeUUID"], (uid, spec["namespace"])) != (uid, spec["namespace"]):
+        is_another = self._stores.setdefault(spec["storeUUID"], (uid, spec["namespace"])) != (uid, spec["namespace"])
+        if is_another and uid not in self.came_late:
             raise self.wrong(f"the store UUID of {spec['namespace']} was another range's: {spec['storeUUID']}")
         for other in self.server.all("gismonamespaces"):
-            if other["metadata"]["uid"] != uid and _overlap(other["spec"], spec):
+            both = {uid, other["metadata"]["uid"]}
+            if len(both) == 2 and not both & self.came_late and _overlap(other["spec"], spec):
                 raise self.wrong(f"{other['spec']['namespace']} and {spec['namespace']} overlap")
 
     def _check_freed(self, one: dict[str, Any]) -> None:
         name, store = one["spec"]["namespace"], one["spec"]["storeUUID"]
         if not _has_finalizer(one):
             return  # freed before
+        in_label = next((each for each in self._in_label() if each.store_uuid == store), None)
+        if in_label is not None and in_label.state is State.QUARANTINED:
+            return  # its bytes are kept
         users = [node for node, machine in self.machines.items() if store in machine.uses]
         if users:
             raise self.wrong(f"{name} is freed, and in use on {users}")
-        if store not in self.zeroed:
+        if store in self.memory.stores or (in_label is not None and in_label.state is not State.ZEROING):
             raise self.wrong(f"{name} is freed, and was not zeroed")
 
-    def _check_node(self, new: dict[str, Any]) -> None:
-        spec = new["spec"]
-        if self._host_ids.setdefault(spec["hostId"], spec["node"]) != spec["node"]:
-            raise self.wrong(f"host id {spec['hostId']} of {spec['node']} was {self._host_ids[spec['hostId']]}'s")
+    def _in_label(self) -> tuple[LabelRange, ...]:
+        held = self.held
+        return held.ranges if held is not None else ()
+
+    def _check_node(self) -> None:
         writers = [one["spec"]["node"] for one in self.server.all("gismonodes") if one["spec"]["writer"]]
         if len(writers) > 1:
             raise self.wrong(f"{writers} are writers at a time")
@@ -560,23 +762,29 @@ class World:
             raise self.wrong(f"all is well, and not Ready: {conditions['Ready']}")
 
     def _check_ranges_at_rest(self, ranges: dict[str, dict[str, Any]], nodes: dict[str, dict[str, Any]]) -> None:
+        ids = [one["spec"]["hostId"] for one in nodes.values()]
+        if len(ids) != len(set(ids)):
+            raise self.wrong(f"host ids are not each one node's: {ids}")
         if not self._has_writer(nodes):
             return
-        known = {one.store_uuid for one in self.held.ranges} if self.held is not None else set()
+        in_label = {one.store_uuid: one for one in self._in_label()}
+        silent = [
+            node for node, at in nodes.items() if at["spec"]["standing"] == "Suspect" and not self.machines[node].is_on
+        ]
+        used = {store for machine in self.machines.values() for store in machine.uses | machine.pods}
         for name, one in ranges.items():
             spec = one["spec"]
-            if spec["storeUUID"] not in known:
+            if spec["storeUUID"] not in in_label:
                 raise self.wrong(f"{name} never gets into the pool label")
-            if spec["state"] != "Releasing":
-                continue
-            in_use = any(spec["storeUUID"] in machine.uses for machine in self.machines.values())
-            silent = [
-                node
-                for node, at in nodes.items()
-                if at["spec"]["standing"] == "Suspect" and not self.machines[node].is_on
-            ]
-            if not in_use and not silent:
-                raise self.wrong(f"{name} is never released")
+            if spec["state"] in ("Releasing", "Quarantined"):
+                if spec["force"]:
+                    raise self.wrong(f"{name} is given up by force, and stays")
+                if not silent and spec["storeUUID"] not in used:
+                    raise self.wrong(f"{name} is never released")
+        for store in in_label.keys() - {one["spec"]["storeUUID"] for one in ranges.values()}:
+            left = in_label[store]
+            if left.state is not State.QUARANTINED or (not silent and store not in used):
+                raise self.wrong(f"{left.namespace} stays in the pool label as {left.state.value}")
 
     def _has_writer(self, nodes: dict[str, dict[str, Any]]) -> bool:
         return any(one["spec"]["writer"] and self.machines[name].is_on for name, one in nodes.items())

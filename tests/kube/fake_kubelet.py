@@ -75,6 +75,8 @@ class Kubelet:
         self.pods: list[Pod] = []
         self._listed: tuple[list[Pod] | None, Any] = (None, None)
         self._server: Any = None
+        self.answers = asyncio.Event()  # cleared: it takes a registration, and its answer is under way
+        self.answers.set()
 
     @property
     def pod_resources(self) -> Path:
@@ -151,6 +153,7 @@ class Kubelet:
         self.endpoints[request.resource_name] = endpoint
         self._connected.append(endpoint)
         endpoint.following = asyncio.create_task(self._follow(endpoint, request.resource_name))
+        await self.answers.wait()
         return wire.plugin.Empty()
 
     async def _follow(self, endpoint: Endpoint, resource: str) -> None:

@@ -115,6 +115,10 @@ class Cluster(Resources):
                 return one["status"], one["reason"], one.get("message", "")
         return None
 
+    def quarantined(self) -> list[dict[str, Any]]:
+        """What the nodes say of bytes that are kept from use."""
+        return [one for node in self.nodes.get().items for one in node.to_dict()["status"].get("quarantined", [])]
+
     def describe(self) -> str:
         objects = [
             one.to_dict() for one in (*self.nodes.get().items, *self.ranges.get().items, *self.pools.get().items)

@@ -90,7 +90,7 @@ class Registrar:
     def compare(self, accepted: Mapping[str, frozenset[str]]) -> None:
         """What the kubelet has of what is offered; what it has lost is registered anew."""
         now, known = time.monotonic(), self.registered()
-        for resource, plugin in self._plugins.items():  # one may have gone while it was being registered
+        for resource, plugin in self._plugins.items():  # not of what is going
             if (
                 resource not in known
                 or plugin.offered <= accepted.get(resource, frozenset())
@@ -148,8 +148,9 @@ class Registrar:
         try:
             await plugin.serve(self._folder)
             socket_path = plugin.socket
-            if socket_path is None:
-                return False  # it was stopped meanwhile
+            if socket_path is None or self._plugins.get(resource) is not plugin:
+                await plugin.stop()
+                return False  # it went meanwhile
             request = wire.plugin.RegisterRequest(
                 version=wire.VERSION, endpoint=socket_path.name, resource_name=resource, options=options()
             )
@@ -164,6 +165,8 @@ class Registrar:
             logger.warning("%s is not registered, and is tried again: %s", resource, detail)
             self._registered.pop(resource, None)
             return False
+        if self._plugins.get(resource) is not plugin:
+            return False  # it went while the kubelet was told
         self._registered[resource] = kubelet
         self._since[resource] = time.monotonic()
         return True

@@ -77,6 +77,8 @@ class LabelFile:
 class EmulatedPool:
     """One such directory on this node."""
 
+    one_kernel = True  # its nodes are of one machine
+
     def __init__(self, directory: Path, capacity_bytes: int) -> None:
         self._directory = directory
         self._capacity_bytes = capacity_bytes

@@ -44,11 +44,12 @@ class AnotherPool(NotASuccessor):
 
 
 class State(str, Enum):
-    """Of a range. Zeroing: its bytes are being overwritten, and are nobody's."""
+    """Of a range. Quarantined: given up by force, and kept from use. Zeroing: its bytes are being overwritten, and are nobody's."""
 
     ACTIVE = "Active"
     RETAINED = "Retained"
     RELEASING = "Releasing"
+    QUARANTINED = "Quarantined"
     ZEROING = "Zeroing"
 
 
@@ -69,6 +70,7 @@ class LabelRange:
     size_bytes: int
     store_uuid: str
     state: State = State.ACTIVE
+    layout_version: int = 0  # its own, the highest that was seen
 
     @property
     def end_bytes(self) -> int:
@@ -86,6 +88,14 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A store that is never taken."""
+
+    store_uuid: str
+    layout_version: int  # its own, the highest that was seen
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What lies where, as of one layoutVersion."""
 
@@ -93,6 +103,11 @@ class Layout:
     pool: str
     ranges: tuple[LabelRange, ...] = ()
     hosts: tuple[Host, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+    def host(self, host_id: int) -> Host | None:
+        """Who has that id; None: nobody."""
+        return next((one for one in self.hosts if one.host_id == host_id), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,7 @@ class NodeLine:
     boot_id: str
     nonce: str
     layout_version: int
-    seen: tuple[tuple[int, str], ...] = ()  # by the writer node: host ids, and the beginnings of nonces that it found
+    seen: tuple[tuple[int, str], ...] = ()  # host ids, and the beginnings of nonces that were found in their lines
 
 
 class Label:
@@ -117,6 +132,11 @@ class Label:
             )
         self._memory = memory
         self._ends = (0, memory.size_bytes - END_BYTES)  # head, tail
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the memory, both ends included."""
+        return self._memory.size_bytes
 
     # ---- identity --------------------------------------------------------------------------------
 
@@ -241,20 +261,45 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
         raise AnotherPool(held.pool, new.pool)
     if new.version < held.version:
         raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
+    _check_new(held, new)
     still = {one.store_uuid: one for one in new.ranges}
-    if new.version == held.version and still.keys() - {one.store_uuid for one in held.ranges}:
-        raise NotASuccessor(
-            f"there is another layout {held.version} in the pool label, without a range that this one has"
-        )
     for old in held.ranges:
         now = still.get(old.store_uuid)
-        if now is not None:
-            if (now.namespace, now.offset_bytes, now.size_bytes) != (old.namespace, old.offset_bytes, old.size_bytes):
-                raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
-            if old.state is State.ZEROING and now.state is not State.ZEROING:
-                raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
-        elif old.state is not State.ZEROING:
-            raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
+        if now is None:
+            if old.state is not State.ZEROING:
+                raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
+            if new.version <= old.layout_version:
+                raise NotASuccessor(f"the range of {old.namespace} would go in a layout that is not newer than it")
+            continue
+        if (now.namespace, now.offset_bytes, now.size_bytes) != (old.namespace, old.offset_bytes, old.size_bytes):
+            raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
+        if old.state is State.ZEROING and now.state is not State.ZEROING:
+            raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
+        if old.state is State.QUARANTINED and now.state not in (State.QUARANTINED, State.ZEROING):
+            raise NotASuccessor(f"{old.namespace} was given up by force, and cannot be used again")
+    for host in held.hosts:
+        heir = new.host(host.host_id)
+        if heir is None or heir.node != host.node:
+            raise NotASuccessor(f"host id {host.host_id} of {host.node} would be another's")
+
+
+def _check_new(held: Layout, new: Layout) -> None:
+    """What is new in it is not older than the one that holds, and was never refused."""
+    known, refused = {one.store_uuid for one in held.ranges}, {one.store_uuid for one in held.refused}
+    for one in new.ranges:
+        if one.store_uuid in known:
+            continue
+        if one.layout_version < held.version:
+            raise NotASuccessor(
+                f"the range of {one.namespace} is of layout {one.layout_version}, and the one in the pool label, "
+                f"{held.version}, is without it"
+            )
+        if one.store_uuid in refused:
+            raise NotASuccessor(f"the range of {one.namespace} was refused before")
+    now = {one.store_uuid for one in new.refused}
+    for each in held.refused:
+        if each.store_uuid not in now and new.version <= each.layout_version:
+            raise NotASuccessor(f"that store {each.store_uuid} was refused would be forgotten too early")
 
 
 def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:
@@ -272,12 +317,19 @@ def _identity(record: Record | None) -> Identity | None:
 
 
 def _text(layout: Layout) -> dict[str, Any]:
+    is_newer = any(one.state is State.QUARANTINED for one in layout.ranges)  # who does not know that would take it away
     return {
+        "format": records.NEWEST_FORMAT if is_newer else records.FORMAT,
         "layoutVersion": layout.version,
         "pool": layout.pool,
-        "ranges": [{_CAMEL[key]: value for key, value in asdict(one).items()} for one in layout.ranges],
-        "hosts": [{_CAMEL[key]: value for key, value in asdict(one).items()} for one in layout.hosts],
+        "ranges": _camel(layout.ranges),
+        "hosts": _camel(layout.hosts),
+        "refused": _camel(layout.refused),
     }
+
+
+def _camel(several: Iterable[LabelRange | Host | Refused]) -> list[dict[str, Any]]:
+    return [{_CAMEL[key]: value for key, value in asdict(one).items()} for one in several]
 
 
 def _layout(text: Mapping[str, Any]) -> Layout:
@@ -285,10 +337,18 @@ def _layout(text: Mapping[str, Any]) -> Layout:
         text["layoutVersion"],
         text["pool"],
         tuple(
-            LabelRange(one["namespace"], one["offsetBytes"], one["sizeBytes"], one["storeUUID"], State(one["state"]))
+            LabelRange(
+                one["namespace"],
+                one["offsetBytes"],
+                one["sizeBytes"],
+                one["storeUUID"],
+                State(one["state"]),
+                one.get("layoutVersion", 0),  # an older agent wrote none
+            )
             for one in text["ranges"]
         ),
         tuple(Host(one["hostId"], one["node"], one["incarnation"]) for one in text["hosts"]),
+        tuple(Refused(one["storeUUID"], one["layoutVersion"]) for one in text.get("refused", ())),
     )
 
 
@@ -298,6 +358,7 @@ _CAMEL = {
     "size_bytes": "sizeBytes",
     "store_uuid": "storeUUID",
     "state": "state",
+    "layout_version": "layoutVersion",
     "host_id": "hostId",
     "node": "node",
     "incarnation": "incarnation",

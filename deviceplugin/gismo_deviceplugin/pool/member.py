@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gismo_core import node_marker
+from gismo_deviceplugin.pool import succession
 from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
 from gismo_deviceplugin.pool.label import (
     AnotherPool,
-    Host,
     Label,
     LabelError,
     LabelRange,
@@ -29,7 +29,8 @@ from gismo_deviceplugin.pool.label import (
 from gismo_deviceplugin.pool.proof import PATIENCE_S, Nonces, Proof
 from gismo_deviceplugin.pool.records import TooNew
 from gismo_deviceplugin.pool.state import StateDirectories
-from gismo_deviceplugin.pool.view import NodeView, PoolView, RangeView
+from gismo_deviceplugin.pool.succession import HostIdTaken, Waiting
+from gismo_deviceplugin.pool.view import Emulated, PoolView, RangeView
 
 logger = logging.getLogger("gismo.agent")
 
@@ -38,6 +39,8 @@ _HOLDERS = 8
 
 # Who uses a store on this node: pods that hold a share, and processes that have it open.
 Holders = Callable[[RangeView], "tuple[str, ...]"]
+Media = Callable[[Emulated], EmulatedPool]
+NonceOf = Callable[[str, str], str]  # of a pool, and of what tells its memory from any other: Nonces.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,17 @@ class Failure:
     namespace: str
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A range that was given up by force, as the pool label has it; and who uses it here."""
+
+    namespace: str
+    store_uuid: str
+    offset_bytes: int
+    size_bytes: int
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +78,9 @@ class Report:
     released: frozenset[str] = frozenset()  # store UUIDs
     in_use: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     strangers: tuple[str, ...] = ()  # of the writer: nodes that do not see its memory
-
-
-class Waiting(RuntimeError):
-    """Nothing is wrong: another node, or the operator, has to do something first."""
+    refused: frozenset[str] = frozenset()  # store UUIDs of ranges that the pool label never takes; of the writer
+    quarantined: tuple[Quarantined, ...] = ()
+    taken_host_id: int | None = None  # ours, and the pool label has it as another node's
 
 
 class Member:
@@ -81,14 +94,17 @@ class Member:
         clock: Callable[[], float] = time.monotonic,
         beat: Callable[..., object] = lambda *_: None,
         patience_s: float = PATIENCE_S,
+        media: Media = lambda source: EmulatedPool(source.directory, source.capacity_bytes),
+        nonce_of: NonceOf | None = None,
     ) -> None:
         """beat: called while something goes on that takes long. patience_s: how late what other nodes say may be."""
         self._state = state
         self._beat = beat
         self._holders = holders
         self._boot_id = boot_id or node_marker.boot_id()
+        self._media = media
         self._proof = Proof(self._boot_id, clock, patience_s)
-        self._nonces = Nonces(state.root, self._boot_id)
+        self._nonce_of = nonce_of or Nonces(state.root, self._boot_id).of
 
     def step(self, view: PoolView) -> Report:
         """As far as it goes now."""
@@ -99,11 +115,11 @@ class Member:
             return replace(
                 report, failures=(Failure("", "NotSupported", "device-DAX pools are not carved yet by this version"),)
             )
-        memory = EmulatedPool(view.source.directory, view.source.capacity_bytes)
+        memory = self._media(view.source)
         try:
             memory.check()
             for one in view.ranges:
-                if one.state is State.RELEASING and one.namespace not in in_use:
+                if one.state in (State.RELEASING, State.QUARANTINED) and one.namespace not in in_use:
                     in_use[one.namespace] = memory.users(one.store_uuid)
             file = memory.open_label()
         except (Unfit, OSError) as error:
@@ -122,6 +138,9 @@ class Member:
             return replace(report, failures=(Failure("", "PoolsOverlap", str(error)),))
         except NotASuccessor as error:
             return replace(report, failures=(Failure("", "LayoutConflict", str(error)),))
+        except HostIdTaken as error:
+            failures = (Failure("", "HostIdTaken", str(error)),)
+            return replace(report, taken_host_id=view.me.host_id, failures=failures)
         except LabelError as error:
             return replace(report, same_memory=False, failures=(Failure("", "NotTheSameMemory", str(error)),))
         finally:
@@ -131,6 +150,7 @@ class Member:
 
     def _with_label(self, view: PoolView, memory: EmulatedPool, label: Label, report: Report) -> Report:
         me = view.me
+        succession.check_seen(view, self._boot_id)
         if label.identity() is None:
             if not me.writer:
                 nothing = self._proof.of_nothing(view)
@@ -138,9 +158,10 @@ class Member:
                     raise LabelError(nothing.why)
                 raise Waiting("the writer node has to format the pool")
             label.format(str(uuid.uuid4()))
-        layout = self._layout(view, label)
-        nonce = self._nonces.of(view.pool, memory.label_key())
-        verdict = self._proof.look(view, label, nonce)
+        layout, refused = self._layout(view, memory, label)
+        self._check_host_id(view, memory, label, layout)
+        nonce = self._nonce_of(view.pool, memory.label_key())
+        verdict = self._proof.look(view, label, nonce, one_kernel=memory.one_kernel)
         line = NodeLine(me.host_id, me.node, self._boot_id, nonce, layout.version, verdict.seen)
         if label.line(me.host_id) != line:
             label.write_line(line)
@@ -150,59 +171,75 @@ class Member:
             nonce=nonce,
             same_memory=verdict.same,
             strangers=verdict.strangers,
+            # The operator gives up at once what is refused: so it is said of memory that is the pool's for certain.
+            refused=refused if verdict.confirmed else frozenset(),
         )
         if verdict.same is False:
             return replace(report, failures=(Failure("", "NotTheSameMemory", verdict.why),))
-        return self._ranges(view, memory, label, layout, report)
+        return self._ranges(view, memory, label, layout, report, refused)
 
-    def _layout(self, view: PoolView, label: Label) -> Layout:
-        """The layout that holds. The writer makes it what the API says; the others wait until it knows their ranges."""
+    def _layout(self, view: PoolView, memory: EmulatedPool, label: Label) -> tuple[Layout, frozenset[str]]:
+        """The layout that holds, and what it refused. The writer makes it what the API says; the others wait until it knows their ranges."""
         held = label.layout()
+        if held is not None and held.pool != view.pool:
+            raise AnotherPool(held.pool, view.pool)
         if not view.me.writer:
             if held is None:
                 raise Waiting("the writer node has to write the layout")
-            if held.pool != view.pool:
-                raise AnotherPool(held.pool, view.pool)
-            return held
-        there = {one.store_uuid: one for one in held.ranges} if held is not None else {}
-        # New ranges count with the number that the operator gives the layout after it has made them.
-        may_grow = held is None or view.me.layout_version > held.version
-        ranges = [
-            _label_range(one, there.get(one.store_uuid)) for one in view.ranges if may_grow or one.store_uuid in there
-        ]
-        wanted = Layout(
-            view.me.layout_version,
-            view.pool,
-            tuple(sorted(ranges, key=lambda one: one.offset_bytes)),
-            self._hosts(view, held),
-        )
-        if wanted != held:
-            label.write_layout(wanted)
-        return wanted
+            return held, frozenset()
+        if held is not None:
+            for one in succession.abandoned(held, view):
+                if one.state is State.ZEROING:  # whoever wrote that may have died before it did it
+                    memory.remove(one.store_uuid)
+        decided = succession.decide(held, view, label.size_bytes)
+        if decided.layout != held:
+            label.write_layout(decided.layout)
+        return decided.layout, decided.refused
 
-    @staticmethod
-    def _hosts(view: PoolView, held: Layout | None) -> tuple[Host, ...]:
-        """Also of those that have left: their lanes in the stores are not to be given to others."""
-        known = {one.host_id: one for one in (held.hosts if held is not None else ())}
-        for node in (view.me, *view.others):
-            known[node.host_id] = Host(node.host_id, node.node, node.incarnation)
-        return tuple(known[host_id] for host_id in sorted(known))
+    def _check_host_id(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout) -> None:
+        """Does the pool label have it as this node's? Where not, it is asked first whether it is the pool's label at all."""
+        try:
+            succession.check_host_id(layout, view.me)
+        except (HostIdTaken, Waiting) as error:
+            if view.me.writer:
+                raise
+            found = self._proof.finds_the_writer(view, label, layout.version, one_kernel=memory.one_kernel)
+            if found.same is False:
+                raise LabelError(found.why) from error
+            if found.same is None:
+                raise Waiting("the writer node has not shown yet that it sees this memory") from error
+            raise
 
     # ---- the ranges ------------------------------------------------------------------------------
 
-    def _ranges(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout, report: Report) -> Report:
+    def _ranges(
+        self,
+        view: PoolView,
+        memory: EmulatedPool,
+        label: Label,
+        layout: Layout,
+        report: Report,
+        refused: frozenset[str],
+    ) -> Report:
         known = {one.store_uuid: one for one in layout.ranges}
         ready, waiting, released = [], [], set()
         failures: list[Failure] = []
         for one in view.ranges:
             self._beat()
             in_label = known.get(one.store_uuid)
+            if one.store_uuid in refused:
+                continue
             try:
-                if in_label is None:
-                    raise Waiting("the writer node has to write it into the pool label")
-                if one.state is State.RELEASING:
-                    if self._release(view, memory, label, in_label, in_use=one.namespace in report.in_use):
+                if one.state in (State.RELEASING, State.QUARANTINED):
+                    in_use = one.namespace in report.in_use
+                    if in_label is not None and in_label.state is State.QUARANTINED:
+                        continue  # below
+                    if one.state is State.QUARANTINED and in_label is not None and in_label.state is not State.ZEROING:
+                        raise Waiting("the writer node has to write into the pool label that it is given up by force")
+                    if self._release(view, memory, label, one.store_uuid, in_label, in_use=in_use):
                         released.add(one.store_uuid)
+                elif in_label is None:
+                    raise Waiting("the writer node has to write it into the pool label")
                 elif one.state is State.ACTIVE:
                     self._make_ready(view, memory, in_label, one)
                     if report.same_memory is not True:
@@ -212,8 +249,18 @@ class Member:
                 waiting.append(one.namespace)
             except (Unfit, ValueError, OSError) as error:
                 failures.append(Failure(one.namespace, "StoreNotReady", str(error)))
+        quarantined = []
+        for each in succession.abandoned(layout, view):
+            who = self._users(memory, each)
+            quarantined.append(
+                Quarantined(each.namespace, each.store_uuid, each.offset_bytes, each.size_bytes, who[:_HOLDERS])
+            )
+            is_quarantined = each.state is State.QUARANTINED
+            if is_quarantined and self._release(view, memory, label, each.store_uuid, each, in_use=bool(who)):
+                released.add(each.store_uuid)
         return replace(
             report,
+            quarantined=tuple(quarantined),
             ready=tuple(ready),
             waiting=tuple(waiting),
             failures=tuple(failures[:_FAILURES]),
@@ -221,44 +268,45 @@ class Member:
         )
 
     def _make_ready(self, view: PoolView, memory: EmulatedPool, in_label: LabelRange, one: RangeView) -> None:
-        if in_label.state is State.ZEROING:
+        if in_label.state in (State.ZEROING, State.QUARANTINED):
             raise ValueError(
-                f"the range of {one.namespace} is being zeroed, and the API has it as active: it is not used again"
+                f"the range of {one.namespace} was given up, and the API has it as active: it is not used again"
             )
         if view.me.writer:
             memory.format(in_label, one.coherence, self._beat)
         memory.verify(in_label, one.coherence)
         self._state.prepare(one.store_uuid, view.me.host_id)
 
+    def _users(self, memory: EmulatedPool, one: LabelRange) -> tuple[str, ...]:
+        """Of a range that may have no object any more."""
+        as_asked = RangeView(one.namespace, one.store_uuid, one.offset_bytes, one.size_bytes, "", state=one.state)
+        return self._holders(as_asked) or memory.users(one.store_uuid)
+
     def _release(
-        self, view: PoolView, memory: EmulatedPool, label: Label, in_label: LabelRange, *, in_use: bool
+        self,
+        view: PoolView,
+        memory: EmulatedPool,
+        label: Label,
+        store_uuid: str,
+        in_label: LabelRange | None,
+        *,
+        in_use: bool,
     ) -> bool:
         """Is it not used here any more; and on the writer node: zeroed, after all others have said so?"""
         if in_use:
             return False
-        self._state.remove(in_label.store_uuid)
-        if not view.me.writer:
-            return True
-        if not all(_has_released(other, in_label.store_uuid) for other in view.others):
+        self._state.remove(store_uuid)
+        if not view.me.writer or in_label is None:
+            return True  # what is not in the label was never formatted, and never will be
+        if not all(succession.has_released(other, store_uuid) for other in view.others):
             return False
         if in_label.state is not State.ZEROING:
             held = label.layout()
             if held is None:
                 return False
             ranges = tuple(
-                replace(one, state=State.ZEROING) if one.store_uuid == in_label.store_uuid else one
-                for one in held.ranges
+                replace(one, state=State.ZEROING) if one.store_uuid == store_uuid else one for one in held.ranges
             )
             label.write_layout(replace(held, ranges=ranges))
-        memory.remove(in_label.store_uuid)
+        memory.remove(store_uuid)
         return True
-
-
-def _label_range(one: RangeView, there: LabelRange | None) -> LabelRange:
-    """As the API has it; but what is being zeroed stays so."""
-    state = State.ZEROING if there is not None and there.state is State.ZEROING else one.state
-    return LabelRange(one.namespace, one.offset_bytes, one.size_bytes, one.store_uuid, state)
-
-
-def _has_released(node: NodeView, store_uuid: str) -> bool:
-    return node.standing == "Dead" or store_uuid in node.released

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-FORMAT = 1
+FORMAT = 1  # of a text that says nothing else
+NEWEST_FORMAT = 2
 _HEADER = struct.Struct("<8sQII8x")
 _CHECKED = struct.Struct("<8sQI")
 
@@ -61,13 +62,13 @@ def read(memory: Memory, offset: int, room: int, magic: bytes) -> Record | None:
         return None
     if not isinstance(text, dict) or not isinstance(text.get("format"), int):
         return None
-    if text["format"] > FORMAT:
+    if text["format"] > NEWEST_FORMAT:
         raise TooNew(
-            f"the pool label has format {text['format']}, and this agent knows {FORMAT}: install the newer version of Gismo again"
+            f"the pool label has format {text['format']}, and this agent knows {NEWEST_FORMAT}: install the newer version of Gismo again"
         )
     return Record(sequence, text)
 
 
 def write(memory: Memory, offset: int, room: int, magic: bytes, sequence: int, text: Mapping[str, Any]) -> None:
     """Put a record there."""
-    memory.write(offset, packed(magic, sequence, {**text, "format": FORMAT}, room))
+    memory.write(offset, packed(magic, sequence, {"format": FORMAT, **text}, room))

@@ -26,6 +26,7 @@ class RangeView:
     runtime_injection: str = "UserSite"
     kubernetes_namespaces: frozenset[str] = frozenset()
     state: State = State.ACTIVE
+    layout_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class NodeView:
     layout_version: int = 0
     boot_id: str | None = None  # said by its agent, like what follows
     nonce: str | None = None
+    reached: int | None = None  # layout
     released: frozenset[str] = frozenset()
     strangers: frozenset[str] = frozenset()
 
@@ -76,6 +78,7 @@ def of_range(one: Mapping[str, Any]) -> RangeView:
         runtime_injection=spec["runtimeInjection"],
         kubernetes_namespaces=frozenset(spec["access"]["kubernetesNamespaces"]),
         state=State(spec["state"]),
+        layout_version=spec.get("layoutVersion", 0),
     )
 
 
@@ -91,6 +94,7 @@ def of_node(one: Mapping[str, Any]) -> NodeView:
         layout_version=spec["layoutVersion"],
         boot_id=status.get("bootId"),
         nonce=status.get("nonce"),
+        reached=status.get("layoutVersion"),
         released=frozenset(status.get("released") or ()),
         strangers=frozenset(status.get("strangers") or ()),
     )

@@ -324,6 +324,7 @@ class RangeState(str, Enum):
     ACTIVE = "Active"
     RETAINED = "Retained"
     RELEASING = "Releasing"
+    QUARANTINED = "Quarantined"
 
 
 class RangeAccess(Model):
@@ -362,7 +363,11 @@ class RangeSpec(Model):
         0, ge=0, description="The layout in which this changed last: what agents have to reach is not older."
     )
     state: RangeState = Field(
-        description="Active; Retained: taken out of the list, data kept; Releasing: to be zeroed and given back."
+        description="Active; Retained: taken out of the list, data kept; Releasing: to be zeroed and given back; "
+        "Quarantined: given up by force, and this object goes."
+    )
+    force: bool = Field(
+        False, description="When it is given back it is not waited for its users: gismo.io/force-delete says so."
     )
 
 
@@ -389,7 +394,7 @@ class NodeSpec(Model):
     """A node's part in one pool; written by the operator."""
 
     model_config = ConfigDict(
-        json_schema_extra={"x-kubernetes-validations": [fixed("a node keeps its host id", "pool", "node", "hostId")]}
+        json_schema_extra={"x-kubernetes-validations": [fixed("a GismoNode is of one pool and node", "pool", "node")]}
     )
 
     pool: str = Field(max_length=61, description="The pool.")
@@ -421,6 +426,18 @@ class Use(Model):
     )
 
 
+class QuarantinedRange(Model):
+    """A range that was given up by force, as the pool label has it."""
+
+    namespace: str = Field(max_length=61, description="The Gismo namespace that it was of.")
+    store_uuid: str = Field(alias="storeUUID", max_length=36, description="Of the store that is in it.")
+    offset_bytes: int = Field(ge=0, description="Where it begins in the pool's memory.")
+    size_bytes: int = Field(ge=1, description="How long it is.")
+    holders: list[Annotated[str, Field(max_length=320)]] = Field(
+        default_factory=list, max_length=8, description="Who uses it here: as in inUse."
+    )
+
+
 class NodeStatus(Model):
     """What the node's agent has reached and sees."""
 
@@ -437,8 +454,9 @@ class NodeStatus(Model):
     failures: list[Failure] = Field(default_factory=list, max_length=32, description="The first of what fails.")
     released: list[Annotated[str, Field(max_length=36)]] = Field(
         default_factory=list,
-        max_length=MAX_NAMESPACES,
-        description="Store UUIDs of ranges that are Releasing and not mapped here any more; of the writer: and zeroed.",
+        max_length=2 * MAX_NAMESPACES,
+        description="Store UUIDs of ranges that are Releasing or Quarantined and not mapped here any more; of the writer: and "
+        "zeroed.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     strangers: list[Annotated[str, Field(max_length=253)]] = Field(
@@ -452,6 +470,24 @@ class NodeStatus(Model):
         max_length=MAX_NAMESPACES,
         description="Gismo namespaces that are in use here.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace"]},
+    )
+    refused: list[Annotated[str, Field(max_length=36)]] = Field(
+        default_factory=list,
+        max_length=MAX_NAMESPACES,
+        description="Of the writer: store UUIDs of ranges that the pool label never takes: they overlap, or come too late.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    quarantined: list[QuarantinedRange] = Field(
+        default_factory=list,
+        max_length=MAX_NAMESPACES,
+        description="Ranges that were given up by force, and are nobody else's before the last user has ended.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["storeUUID"]},
+    )
+    taken_host_id: int | None = Field(
+        None,
+        ge=0,
+        lt=MAX_HOSTS,
+        description="The pool label has this host id as another node's: nothing is done here before the operator gives another.",
     )
     conditions: list[Condition] = _CONDITIONS
 
@@ -469,6 +505,15 @@ POOL_RULES = [
         f"self.spec.namespaces.all(n, size(self.metadata.name) + size(n.name) <= {_NAMES_TOGETHER})",
         f"the names of the pool and of each namespace must have at most {_NAMES_TOGETHER} characters together",
     ),
+]
+
+
+NODE_RULES = [
+    rule(
+        "self.spec.hostId == oldSelf.spec.hostId || (has(oldSelf.status) && has(oldSelf.status.takenHostId) && "
+        "oldSelf.status.takenHostId == oldSelf.spec.hostId)",
+        "a node keeps its host id, unless its status says that it was another node's before it joined",
+    )
 ]
 
 

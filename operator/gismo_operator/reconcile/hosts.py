@@ -3,11 +3,14 @@
 A host id is a lane in every store of the pool: what a node wrote under it must be released by the store before another
 node may have it. So an id is never taken back here; a node that leaves keeps its GismoNode. (Taking back comes with
 fencing in the store.)
+
+A GismoNode that is carried out late, or a pool that was made anew, may give a node an id that another has. The pool label
+decides whose it is; who finds it taken there has not joined, says so, and gets the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from gismo_operator.api.v1alpha1 import MAX_HOSTS, NodeSpec, Standing
@@ -37,26 +40,44 @@ def decide(observed: Observed) -> Hosts:
     there = {node.spec.node: node for node in observed.nodes}
     cluster = {node.name: node for node in observed.cluster}
     confirmed = _confirmed_dead(observed)
-    used = {node.spec.host_id for node in observed.nodes}
+    taken = {node.status.taken_host_id for node in observed.nodes if node.status.taken_host_id is not None}
+    used = {node.spec.host_id for node in observed.nodes} | taken
     source = observed.wanted.spec.source if observed.wanted is not None else None
     specs: dict[str, NodeSpec] = {}
     for name, node in there.items():
         standing = _standing(node.spec, cluster.get(name), node.status.boot_id, confirmed)
         specs[name] = node.spec.model_copy(update={"standing": standing})
     without_id = []
+    for name, node in there.items():
+        if node.status.taken_host_id != node.spec.host_id:
+            continue
+        # Upwards: the pool label may have more that are taken, of nodes that the API does not know.
+        free = _free(used, node.spec.host_id + 1)
+        if free is None:
+            without_id.append(name)
+            continue
+        used.add(free)
+        specs[name] = specs[name].model_copy(update={"host_id": free})
     for one in sorted(selected(observed), key=lambda node: node.name):
         if one.name in specs or source is None:
             continue
-        free = next((number for number in range(MAX_HOSTS) if number not in used), None)
+        free = _free(used, 0)
         if free is None:
             without_id.append(one.name)
             continue
         used.add(free)
         specs[one.name] = NodeSpec(pool=observed.pool, node=one.name, source=source, host_id=free, layout_version=0)
-    writer = _writer(specs, wanted=[node.name for node in selected(observed)])
+    # None is made as the writer: a creation is guarded by nothing but its name, and may be carried out when there is another. And
+    # who is made anew here may have been it, and not know yet that its GismoNode was deleted: it is chosen among all.
+    writer = _writer(specs, wanted=[node.name for node in selected(observed)], may_choose=specs.keys() == there.keys())
     return Hosts(
         {name: spec.model_copy(update={"writer": name == writer}) for name, spec in specs.items()}, tuple(without_id)
     )
+
+
+def _free(used: Container[int], first: int) -> int | None:
+    """An id that nobody has: from `first` upwards, and then from the beginning."""
+    return next((one for number in range(MAX_HOSTS) if (one := (first + number) % MAX_HOSTS) not in used), None)
 
 
 def _standing(
@@ -73,11 +94,13 @@ def _standing(
     return Standing.ACTIVE
 
 
-def _writer(specs: Mapping[str, NodeSpec], wanted: Iterable[str]) -> str | None:
+def _writer(specs: Mapping[str, NodeSpec], wanted: Iterable[str], *, may_choose: bool) -> str | None:
     """The one that is, for as long as it is not dead: two writers at a time would be worse than none."""
     for name, spec in specs.items():
         if spec.writer and spec.standing is not Standing.DEAD:
             return name
+    if not may_choose:
+        return None
     active = [spec for spec in specs.values() if spec.standing is Standing.ACTIVE]
     asked_for = set(wanted)
     # Where none is asked for any more, as of a pool that is gone, somebody has to zero what it leaves.

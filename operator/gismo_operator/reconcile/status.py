@@ -67,7 +67,7 @@ def of_namespaces(
         count = _ready_on(spec, nodes, layout_version)
         failures = [failure for node in nodes for failure in node.status.failures if failure.namespace in (name, "")]
         if spec.state is not RangeState.ACTIVE:
-            ready = Said(READY, False, str(spec.state.value), _state_text(spec))
+            ready = _given_back(spec, users.get(name, ()))
         elif nodes and count == len(nodes):
             ready = Said(READY, True, "Ready", f"on all of its {len(nodes)} nodes")
         elif failures:
@@ -111,7 +111,9 @@ def _ready_on(spec: RangeSpec, nodes: Sequence[GismoNode], layout_version: int) 
 def _sizes(decided: tenants.Tenants) -> dict[str, str | None]:
     if decided.usable is None:
         return {"capacity": None, "allocated": None, "free": None, "largest_free": None}
+    stores = {spec.store_uuid for spec in decided.specs.values()}
     taken = [tenants.spec_range(spec) for spec in decided.specs.values()]
+    taken += [one.where for one in decided.quarantined if one.store_uuid not in stores]
     allocated = sum(one.size_bytes for one in taken)
     return {
         "capacity": quantity.from_bytes(decided.usable.size_bytes),
@@ -178,7 +180,10 @@ def _progressing(
     if decided.waiting:
         text = "; ".join(f"{name} is in use by {listed(holders)}" for name, holders in decided.waiting.items())
         return Said(PROGRESSING, True, "WaitingForUse", text)
-    releasing = [name for name, spec in decided.specs.items() if spec.state is RangeState.RELEASING]
+    if decided.quarantined:
+        return Said(PROGRESSING, True, "Quarantined", "; ".join(map(_quarantined, decided.quarantined)))
+    given_up = (RangeState.RELEASING, RangeState.QUARANTINED)
+    releasing = [name for name, spec in decided.specs.items() if spec.state in given_up]
     if releasing:
         return Said(PROGRESSING, True, "Zeroing", f"{listed(releasing)} before the bytes are given to anybody else")
     failing = {node.spec.node for node in nodes if node.status.failures}
@@ -186,6 +191,12 @@ def _progressing(
     if behind:
         return Said(PROGRESSING, True, "Carving", f"on {listed(behind)}")
     return Said(PROGRESSING, False, "Stable", "nothing is under way")
+
+
+def _quarantined(one: tenants.Quarantined) -> str:
+    size = quantity.from_bytes(one.where.size_bytes)
+    until = listed(one.holders, 8) or "nobody who is known: every node has to say that it does not use them"
+    return f"{size} that were {one.namespace}'s are nobody else's as long as they are used by {until}"
 
 
 def _degraded(observed: Observed, decided: tenants.Tenants, found: hosts.Hosts) -> Said:
@@ -217,7 +228,16 @@ def _problem(decided: tenants.Tenants) -> tuple[str, str]:
     return "LayoutConflict" if "" in decided.problems else "DoesNotFit", "; ".join(texts)
 
 
-def _state_text(spec: RangeSpec) -> str:
+def _given_back(spec: RangeSpec, holders: Sequence[str]) -> Said:
+    """Ready, of a range that is not Active."""
     if spec.state is RangeState.RETAINED:
-        return "taken out of the pool's list; range and data are kept for the same name; `kubectl delete gns` ends that"
-    return "taken out of the pool's list; zeroed when nobody uses it any more, then this object goes"
+        text = "taken out of the pool's list; range and data are kept for the same name; `kubectl delete gns` ends that"
+    elif spec.state is RangeState.QUARANTINED:
+        who = f"used by {listed(holders, 8)}" if holders else "not known to be unused on every node"
+        text = (
+            f"given up by force while it is {who}: this object goes, and the name is free; its bytes are nobody else's before the "
+            "last user has ended"
+        )
+    else:
+        text = "taken out of the pool's list; zeroed when nobody uses it any more, then this object goes"
+    return Said(READY, False, spec.state.value, text)

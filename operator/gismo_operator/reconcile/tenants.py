@@ -2,7 +2,10 @@
 
 The life of a range: Active (pods may have shares) → Retained (taken out of the list, its data kept for the same name) or
 Releasing (nothing new is given out; zeroed when nobody uses it; then it goes, and its bytes are free). Back to Active
-only from Retained: a range that is being released may be half zeroed.
+only from Retained: a range that is being released may be half zeroed. By force: Releasing → Quarantined; its object goes as soon as
+the pool label keeps its bytes from use, and they are free when the label has them no more.
+
+What the label refused goes at once, and is made anew at another place.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from gismo_operator.api.v1alpha1 import (
     GismoNamespace,
     GismoPool,
     NamespaceSpec,
+    NodeStatus,
+    QuarantinedRange,
     RangeAccess,
     RangeSpec,
     RangeState,
@@ -28,7 +33,9 @@ from gismo_operator.reconcile.observed import Observed
 from gismo_operator.reconcile.ranges import Range
 
 LABEL_BYTES = 2 * quantity.MIB  # at either end
-FORCE_DELETE = "gismo.io/force-delete"  # on a pool: names of Gismo namespaces, with commas
+# On a pool: names of Gismo namespaces, with commas. On a GismoNamespace: with any value.
+FORCE_DELETE = "gismo.io/force-delete"
+_GIVEN_UP = (RangeState.RELEASING, RangeState.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,17 @@ class Tenants:
     waiting: Mapping[str, tuple[str, ...]]  # Releasing, and still in use: by whom
     problems: Mapping[str, str]  # why what is asked for cannot be
     usable: Range | None  # None: not known yet
+    quarantined: tuple[Quarantined, ...]  # bytes that are kept from use
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A range that was given up by force. Its object may have gone."""
+
+    namespace: str
+    store_uuid: str
+    where: Range
+    holders: tuple[str, ...]  # none: nobody, or a node that may use it does not answer
 
 
 def decide(observed: Observed, layout_version: int) -> Tenants:
@@ -48,22 +66,33 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
     wanted = {one.name: one for one in observed.wanted.spec.namespaces} if observed.wanted is not None else {}
     usable = _usable(observed)
     users = in_use(observed)
-    forced = _forced(observed)
+    refused = frozenset(name for name, one in there.items() if one.spec.store_uuid in _writer_said(observed).refused)
+    quarantined = _quarantined(observed)
     specs: dict[str, RangeSpec] = {}
     released = set()
     waiting: dict[str, tuple[str, ...]] = {}
     problems: dict[str, str] = {}
     for name, one in there.items():
+        if name in refused:
+            released.add(name)  # for ever refused: nobody has ever had a byte of it, and nobody will
+            continue
         spec = _kept(one, wanted.get(name), observed.wanted)
-        if spec != one.spec:
-            spec = spec.model_copy(update={"layout_version": layout_version})
-        if spec.state is RangeState.RELEASING:
+        if spec.state in _GIVEN_UP:
             holders = users.get(name, ())
-            if holders and name not in forced:
-                waiting[name] = holders
-            elif one.spec.state is spec.state and name in observed.waited and _is_zeroed(observed, spec.store_uuid):
+            is_known = one.spec.state in _GIVEN_UP and name in observed.waited
+            if is_known and not holders and _is_zeroed(observed, spec.store_uuid):
                 released.add(name)
                 continue
+            if spec.state is RangeState.QUARANTINED:
+                if any(each.store_uuid == spec.store_uuid for each in quarantined):
+                    released.add(name)
+                    continue
+            elif is_known and spec.force:
+                spec = spec.model_copy(update={"state": RangeState.QUARANTINED})
+            elif holders:
+                waiting[name] = holders
+        if spec != one.spec:
+            spec = spec.model_copy(update={"layout_version": layout_version})
         specs[name] = spec
         asked = wanted.get(name)
         if asked is not None and quantity.to_bytes(asked.size) != spec.size_bytes:
@@ -75,6 +104,7 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
         # What is released now is not free before its object has gone: until then there would be two ranges on the same bytes.
         taken = {name: spec_range(specs.get(name, one.spec)) for name, one in there.items()}
         new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in taken]
+        taken |= {f"{one.namespace} ({one.store_uuid})": one.where for one in quarantined}  # no name has a blank
         placed = ranges.place(taken, new, usable)
         for name, size_bytes in new:
             if name in placed.without_room and released:
@@ -92,7 +122,7 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
                 specs[name] = _new(observed.wanted, wanted[name], where, layout_version)
         for text in ranges.conflicts({name: spec_range(one) for name, one in specs.items()}, usable):
             problems[""] = text
-    return Tenants(specs, frozenset(released), waiting, problems, usable)
+    return Tenants(specs, frozenset(released), waiting, problems, usable, quarantined)
 
 
 def spec_range(spec: RangeSpec) -> Range:
@@ -124,7 +154,9 @@ def _usable(observed: Observed) -> Range | None:
 
 def _kept(one: GismoNamespace, wanted: NamespaceSpec | None, pool: GismoPool | None) -> RangeSpec:
     """A range that there is: in which state it is now, and with whose settings."""
-    spec = one.spec
+    spec = one.spec.model_copy(update={"force": _is_forced(one, pool)})
+    if spec.state is RangeState.QUARANTINED:
+        return spec
     if one.metadata.deletion_timestamp is not None or spec.state is RangeState.RELEASING:
         return spec.model_copy(update={"state": RangeState.RELEASING})
     if wanted is None or pool is None:
@@ -148,7 +180,8 @@ def _access(wanted: NamespaceSpec) -> RangeAccess:
 
 def _new(pool: GismoPool, wanted: NamespaceSpec, where: Range, layout_version: int) -> RangeSpec:
     # Not drawn by chance: a decision that is made twice, because its first writing failed, must be the same.
-    store = uuid.uuid5(uuid.NAMESPACE_URL, f"gismo:{pool.metadata.uid}:{wanted.name}:{layout_version}")
+    decided = f"{wanted.name}:{layout_version}:{where.offset_bytes}+{where.size_bytes}"
+    store = uuid.uuid5(uuid.NAMESPACE_URL, f"gismo:{pool.metadata.uid}:{decided}")
     return RangeSpec(
         pool=pool.metadata.name,
         namespace=wanted.name,
@@ -176,8 +209,31 @@ def _is_zeroed(observed: Observed, store_uuid: str) -> bool:
     return has_writer and all(store_uuid in node.status.released for node in living)
 
 
-def _forced(observed: Observed) -> frozenset[str]:
-    if observed.wanted is None:
-        return frozenset()
-    text = observed.wanted.metadata.annotations.get(FORCE_DELETE, "")
-    return frozenset(part.strip() for part in text.split(",") if part.strip())
+def _is_forced(one: GismoNamespace, pool: GismoPool | None) -> bool:
+    """May its users be left behind? Of a pool that is gone: what was so when it was last seen."""
+    if FORCE_DELETE in one.metadata.annotations:
+        return True
+    if pool is None:
+        return one.spec.force
+    text = pool.metadata.annotations.get(FORCE_DELETE, "")
+    return one.spec.namespace in {part.strip() for part in text.split(",")}
+
+
+def _writer_said(observed: Observed) -> NodeStatus:
+    """What stands in the pool label, by who writes it. Also of long ago: what was refused is so for ever."""
+    writers = (one.status for one in observed.nodes if one.spec.writer and one.spec.standing is not Standing.DEAD)
+    return next(writers, NodeStatus())
+
+
+def _quarantined(observed: Observed) -> tuple[Quarantined, ...]:
+    """What the pool label keeps from use, with who uses it, wherever that is."""
+    holders: dict[str, list[str]] = {}
+    for node in observed.nodes:
+        for one in node.status.quarantined if node.spec.standing is not Standing.DEAD else ():
+            holders.setdefault(one.store_uuid, []).extend(f"{who} on {node.spec.node}" for who in one.holders)
+
+    def found(one: QuarantinedRange) -> Quarantined:
+        where = Range(one.offset_bytes, one.size_bytes)
+        return Quarantined(one.namespace, one.store_uuid, where, tuple(holders[one.store_uuid]))
+
+    return tuple(found(one) for one in _writer_said(observed).quarantined)

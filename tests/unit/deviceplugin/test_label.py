@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gismo_deviceplugin.pool import records
 from gismo_deviceplugin.pool.label import (
     END_BYTES,
     MAX_HOSTS,
@@ -20,6 +21,7 @@ from gismo_deviceplugin.pool.label import (
     Layout,
     NodeLine,
     NotASuccessor,
+    Refused,
     State,
 )
 from gismo_deviceplugin.pool.records import TooNew
@@ -65,9 +67,16 @@ def store(number: int) -> str:
 
 def layout(version: int, *names: str, state: State = State.ACTIVE) -> Layout:
     ranges = tuple(
-        LabelRange(name, END_BYTES + 2 * MIB * at, 2 * MIB, store(at + 1), state) for at, name in enumerate(names)
+        LabelRange(name, END_BYTES + 2 * MIB * at, 2 * MIB, store(at + 1), state, version)
+        for at, name in enumerate(names)
     )
     return Layout(version, "rack1", ranges, (Host(0, "node-a", 1),))
+
+
+def formats(memory: Bytes) -> list[int]:
+    """Of the layouts at the head."""
+    found = [records.read(memory, at, 512 << 10, b"GISMOLO1") for at in (512 << 10, 1 << 20)]
+    return [one.text["format"] for one in found if one is not None]
 
 
 def test_nothing_then_a_pool_then_never_over_it() -> None:
@@ -177,7 +186,7 @@ def test_ends_of_two_memories_are_told_apart() -> None:
         Label(Bytes(END_BYTES))
 
 
-A = layout(5, "team-a", "team-b")
+A = replace(layout(5, "team-a", "team-b"), refused=(Refused(store(8), 5),))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +194,11 @@ A = layout(5, "team-a", "team-b")
     [
         (replace(A, version=4), "older than the one in the pool label"),
         (replace(A, pool="rack2"), "this memory is pool rack1's"),
-        (replace(A, ranges=(*A.ranges, LabelRange("team-c", 20 * MIB, MIB, store(9)))), "another layout 5"),
+        (replace(A, ranges=(*A.ranges, LabelRange("team-c", 20 * MIB, MIB, store(9), layout_version=4))), "is of layout 4, and the one in the pool label, 5"),
+        (replace(A, version=6, ranges=(*A.ranges, LabelRange("team-c", 20 * MIB, MIB, store(8), layout_version=6))), "team-c was refused before"),
+        (replace(A, refused=()), f"{store(8)} was refused would be forgotten too early"),
+        (replace(A, version=6, hosts=(Host(0, "node-b", 1),)), "host id 0 of node-a would be another's"),
+        (replace(A, version=6, hosts=()), "host id 0 of node-a would be another's"),
         (layout(6, "team-a"), "team-b would go without having been zeroed"),
         (replace(layout(6, "team-a", "team-c"), ranges=(A.ranges[0], replace(A.ranges[1], namespace="team-c"))), "team-b would move or be another's"),
         (replace(A, version=6, ranges=(A.ranges[0], replace(A.ranges[1], offset_bytes=40 * MIB))), "team-b would move"),
@@ -213,12 +226,50 @@ def test_a_range_goes_only_by_being_zeroed() -> None:
     label.write_layout(zeroing)
     with pytest.raises(NotASuccessor, match="cannot be used again"):
         label.write_layout(replace(A, version=7))
-    label.write_layout(layout(7, "team-a"))
-    again = LabelRange("team-c", A.ranges[1].offset_bytes, 2 * MIB, store(7))
+    late = replace(zeroing, ranges=(A.ranges[0], replace(zeroing.ranges[1], layout_version=7)), version=7)
+    label.write_layout(late)
+    with pytest.raises(NotASuccessor, match="would go in a layout that is not newer than it"):
+        label.write_layout(replace(layout(7, "team-a"), refused=A.refused))
+    label.write_layout(layout(8, "team-a"))
+    again = LabelRange("team-c", A.ranges[1].offset_bytes, 2 * MIB, store(7), layout_version=8)
     label.write_layout(replace(layout(8, "team-a"), ranges=(A.ranges[0], again)))
     held = label.layout()
     assert held is not None
     assert held.ranges[1] == again
+
+
+def test_what_is_quarantined_is_only_zeroed_and_stops_an_agent_that_does_not_know_it() -> None:
+    memory = Bytes()
+    label = Label(memory)
+    label.format(store(99))
+    label.write_layout(A)
+    given_up = replace(A, version=6, ranges=(A.ranges[0], replace(A.ranges[1], state=State.QUARANTINED)))
+    label.write_layout(given_up)
+    assert label.layout() == given_up
+    for state in (State.ACTIVE, State.RETAINED, State.RELEASING):
+        with pytest.raises(NotASuccessor, match="given up by force"):
+            label.write_layout(replace(A, version=7, ranges=(A.ranges[0], replace(A.ranges[1], state=state))))
+    with pytest.raises(NotASuccessor, match="without having been zeroed"):
+        label.write_layout(layout(7, "team-a"))
+    assert sorted(formats(memory)) == [1, 2]
+    label.write_layout(replace(given_up, ranges=(A.ranges[0], replace(A.ranges[1], state=State.ZEROING))))
+    label.write_layout(layout(7, "team-a"))
+    assert formats(memory) == [1, 1]
+
+
+def test_a_layout_of_an_older_agent_is_read() -> None:
+    memory = Bytes()
+    ranges = [
+        {"namespace": "one", "offsetBytes": END_BYTES, "sizeBytes": MIB, "storeUUID": store(1), "state": "Zeroing"}
+    ]
+    older = {"format": 1, "layoutVersion": 3, "pool": "rack1", "ranges": ranges, "hosts": []}
+    memory.write(512 << 10, records.packed(b"GISMOLO1", 1, older, 512 << 10))
+    label = Label(memory)
+    held = label.layout()
+    assert held is not None
+    assert (held.ranges[0].layout_version, held.refused) == (0, ())
+    label.write_layout(Layout(4, "rack1"))
+    assert label.layout() == Layout(4, "rack1")
 
 
 @given(cut=st.integers(0, 400))
@@ -243,13 +294,11 @@ def test_a_line_that_is_torn_leaves_the_one_before(cut: int) -> None:
 
 
 def test_a_newer_format_stops_an_older_agent() -> None:
-    from gismo_deviceplugin.pool import records
-
     memory = Bytes()
     label = Label(memory)
     label.format(store(99))
     label.write_layout(A)
-    newer = records.packed(b"GISMOLO1", 2, {"format": 2, "anything": "else"}, 512 << 10)
+    newer = records.packed(b"GISMOLO1", 2, {"format": 3, "anything": "else"}, 512 << 10)
     memory.write(1024 << 10, newer)
     with pytest.raises(TooNew, match="install the newer version"):
         label.layout()

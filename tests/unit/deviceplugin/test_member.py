@@ -15,8 +15,8 @@ import pytest
 import gismo_core
 from gismo_deviceplugin.pool import proof
 from gismo_deviceplugin.pool.emulated import EmulatedPool
-from gismo_deviceplugin.pool.label import END_BYTES, Label, Layout, State
-from gismo_deviceplugin.pool.member import Member, Report
+from gismo_deviceplugin.pool.label import END_BYTES, Host, Label, Layout, State
+from gismo_deviceplugin.pool.member import Member, Quarantined, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import Emulated, NodeView, PoolView, RangeView
 
@@ -65,10 +65,22 @@ class Rack:
         self.nodes = {name: replace(one, layout_version=self.version) for name, one in self.nodes.items()}
 
     def ask(self, *ranges: RangeView) -> None:
-        self.ranges = {one.namespace: one for one in ranges}
+        """As the operator does it: what changes has the number of the layout that it changes in."""
         self.bump()
+        before = {one.store_uuid: one for one in self.ranges.values()}
+        for one in ranges:
+            old = before.get(one.store_uuid)
+            is_same = old is not None and replace(one, layout_version=old.layout_version) == old
+            before[one.store_uuid] = old if is_same else replace(one, layout_version=self.version)  # type: ignore[assignment]
+        self.ranges = {one.namespace: before[one.store_uuid] for one in ranges}
 
     def step(self, name: str) -> Report:
+        """A round; a second one in a new boot, when the GismoNode shows it."""
+        boot_id = self.nodes[name].boot_id
+        report = self.step_once(name)
+        return report if boot_id == report.boot_id else self.step_once(name)
+
+    def step_once(self, name: str) -> Report:
         me = self.nodes[name]
         view = PoolView(
             "rack1",
@@ -83,6 +95,7 @@ class Rack:
             me,
             boot_id=report.boot_id,
             nonce=report.nonce,
+            reached=report.layout_version,
             released=report.released,
             strangers=frozenset(report.strangers),
         )
@@ -284,7 +297,7 @@ def test_the_memory_of_another_pool_is_left_alone(rack: Rack) -> None:
     rack.settle()
     before = (rack.memory / "label").read_bytes()
     for writer in (True, False):
-        mine = NodeView("b", 0, writer=writer, layout_version=9)
+        mine = NodeView("b", 0, writer=writer, layout_version=9, boot_id=rack.reports["a"].boot_id)
         view = PoolView("rack2", Emulated(rack.memory, CAPACITY), mine, (), (ranged("two", 3, 7),))
         report = Member(StateDirectories(rack.states / "b"), lambda _: ()).step(view)
         assert [one.reason for one in report.failures] == ["PoolsOverlap"]
@@ -360,11 +373,218 @@ def test_the_label_is_believed_more_than_the_api(rack: Rack) -> None:
     assert [one.reason for one in report.failures] == ["LayoutConflict"]
     assert "one would go without having been zeroed" in report.failures[0].message
     assert not (rack.memory / str(uuid.UUID(int=9))).exists()
-    # A stale operator's range over another's bytes.
-    rack.ask(ranged("one"), replace(ranged("other", 0, 9), offset_bytes=END_BYTES + 4 * MIB))
-    assert "other overlaps the range of one" in rack.settle(1)["a"].failures[0].message
-    rack.ask(ranged("one"), ranged("other", 1, 9))
-    assert set(rack.settle(1)["a"].ready) == {"one", "other"}
+
+
+def test_a_range_that_came_late_over_anothers_bytes_is_refused_for_ever_and_can_go(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    late = replace(ranged("other", 0, 9), offset_bytes=END_BYTES + 4 * MIB)
+    rack.ask(ranged("one"), late)
+    reports = rack.settle()
+    assert reports["a"].refused == {late.store_uuid}
+    assert not reports["a"].failures
+    assert reports["a"].ready == reports["b"].ready == ("one",)
+    assert reports["b"].waiting == ("other",)
+    # Its bytes would be free now; but it was said that it is never taken.
+    rack.ask(replace(ranged("one"), state=State.RELEASING), late)
+    rack.settle()
+    rack.ask(late)
+    assert rack.settle()["a"].refused == {late.store_uuid}
+    assert rack.layout_stores() == {}
+    rack.ask(replace(late, state=State.RELEASING))
+    reports = rack.settle()
+    assert reports["a"].refused == reports["b"].released == {late.store_uuid}
+    rack.ask(replace(late, store_uuid=str(uuid.UUID(int=10))))
+    assert all(one.ready == ("other",) for one in rack.settle().values())
+
+
+def test_what_is_refused_is_said_of_memory_that_is_proven_only(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    clone = rack.memory.parent / "clone"
+    shutil.copytree(rack.memory, clone)
+    rack.directories["a"] = clone  # the writer's, and it finds there all that b wrote before
+    late = replace(ranged("other", 0, 9), offset_bytes=END_BYTES + 4 * MIB)
+    rack.ask(ranged("one"), late)
+    for seconds in (0.0, proof.PATIENCE_S + 1):
+        rack.now += seconds
+        report = rack.settle(2)["a"]
+        assert report.refused == frozenset()
+        assert not report.failures
+    assert rack.reports["b"].failures[0].reason == "NotTheSameMemory"
+    del rack.directories["a"]
+    assert rack.settle()["a"].refused == {late.store_uuid}
+
+
+def test_one_stranger_or_silent_node_does_not_keep_back_what_is_refused(rack: Rack) -> None:
+    rack.add("a", "b", "c")
+    rack.ask(ranged("one"))
+    rack.settle()
+    clone = rack.memory.parent / "clone"
+    shutil.copytree(rack.memory, clone)
+    rack.directories["b"] = clone
+    rack.settle()
+    rack.now += proof.PATIENCE_S + 1
+    late = replace(ranged("other", 0, 9), offset_bytes=END_BYTES + 4 * MIB)
+    rack.ask(ranged("one"), late)
+    report = rack.settle()["a"]
+    assert report.strangers == ("b",)
+    assert report.refused == {late.store_uuid}
+    # The writer's node boots: its nonce is another, and there is nobody up who could find it.
+    (rack.states / "a" / "nonce-rack1.json").unlink()
+    assert rack.step("a").refused == frozenset(), "those that are up are waited for"
+    for name in ("b", "c"):
+        rack.nodes[name] = replace(rack.nodes[name], standing="Suspect")
+    assert rack.step("a").refused == {late.store_uuid}
+
+
+def test_a_copy_from_before_a_node_joined_does_not_pass(rack: Rack) -> None:
+    """Its label has no host id of that node: so it cannot write there, and the writer cannot miss what it wrote."""
+    rack.add("a")
+    rack.ask(ranged("one"))
+    rack.settle()
+    rack.directories["b"] = rack.memory.parent / "clone"
+    shutil.copytree(rack.memory, rack.directories["b"])
+    rack.add("b")
+    before = (rack.directories["b"] / "label").read_bytes()
+    rack.settle()
+    assert (rack.reports["b"].same_memory, rack.reports["b"].ready) == (None, ())
+    rack.now += proof.PATIENCE_S + 1
+    report = rack.settle(1)["b"]
+    assert (report.same_memory, report.ready) == (False, ())
+    assert "a has written layout 3 into the pool label, and 2 is found here, as in a copy" in report.failures[0].message
+    assert (rack.directories["b"] / "label").read_bytes() == before
+    del rack.directories["b"]
+    assert rack.settle()["b"].ready == ("one",)
+
+
+def test_a_host_id_is_taken_in_the_label_of_the_pool_only(rack: Rack) -> None:
+    """As in the memory that another cluster made for a pool of that name."""
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    own = rack.memory.parent / "own"
+    own.mkdir()
+    file = EmulatedPool(own, CAPACITY).open_label()
+    Label(file).format(str(uuid.UUID(int=5)))
+    Label(file).write_layout(Layout(1, "rack1", hosts=(Host(0, "x", 1), Host(1, "y", 1))))
+    file.close()
+    rack.directories["b"] = own
+    for _ in range(3):
+        report = rack.settle(1)["b"]
+        assert (report.taken_host_id, report.same_memory, report.ready) == (None, None, ())
+    rack.now += proof.PATIENCE_S + 1
+    report = rack.settle(1)["b"]
+    assert (report.taken_host_id, report.same_memory) == (None, False)
+    assert report.failures[0].reason == "NotTheSameMemory"
+
+
+def test_a_range_whose_layout_was_heard_of_before_gets_in(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    one, two = ranged("one"), ranged("two", 1, 2)
+    known = dict(rack.ranges)
+    rack.ask(one, two)
+    new, rack.ranges = rack.ranges, known
+    rack.step("a")
+    assert rack.reports["a"].layout_version == rack.version
+    rack.ranges = new
+    assert all(set(report.ready) == {"one", "two"} for report in rack.settle().values())
+    # And one that is older than a layout that is known is not taken: it may be gone by now.
+    rack.ask(one, two, ranged("three", 2, 3))
+    old = replace(rack.ranges["three"], layout_version=rack.version - 2)
+    rack.ranges["three"] = old
+    rack.settle()
+    assert rack.reports["a"].refused == {old.store_uuid}
+
+
+def test_two_nodes_never_act_under_one_host_id(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    rack.add("late")
+    rack.nodes["late"] = replace(rack.nodes["late"], host_id=rack.nodes["b"].host_id)
+    reports = rack.settle()
+    assert reports["a"].ready == reports["b"].ready == ("one",)
+    report = reports["late"]
+    assert (report.taken_host_id, report.nonce, report.ready, report.layout_version) == (1, None, (), None)
+    assert [one.reason for one in report.failures] == ["HostIdTaken"]
+    assert "host id 1 is that of b in the pool label" in report.failures[0].message
+    assert StateDirectories(rack.states / "late").stores() == frozenset()
+    rack.nodes["late"] = replace(rack.nodes["late"], host_id=2)
+    rack.bump()
+    report = rack.settle()["late"]
+    assert (report.taken_host_id, report.ready) == (None, ("one",))
+
+
+def test_nothing_is_done_in_a_boot_that_the_operator_has_not_seen(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    report = rack.step_once("a")
+    assert (report.layout_version, report.ready, report.failures) == (None, (), ())
+    assert not any((rack.memory / "label").read_bytes()), "not even the writer writes"
+    rack.settle()
+    rack.nodes["b"] = replace(rack.nodes["b"], standing="Dead")
+    assert rack.step_once("b").ready == ()
+    rack.nodes["b"] = replace(rack.nodes["b"], standing="Active")
+    assert rack.step_once("b").ready == ("one",)
+
+
+def test_what_was_given_up_by_force_is_kept_from_use_until_the_last_user_has_gone(rack: Rack) -> None:
+    rack.add("a", "b")
+    one = ranged("one")
+    rack.ask(one)
+    rack.settle()
+    rack.holders["b", "one"] = ("team-a/head",)
+    rack.ask(replace(one, state=State.RELEASING))
+    rack.settle()
+    rack.ask(replace(one, state=State.QUARANTINED))
+    reports = rack.settle()
+    kept = Quarantined("one", one.store_uuid, one.offset_bytes, one.size_bytes)
+    assert reports["a"].quarantined == (kept,)
+    assert reports["b"].quarantined == (replace(kept, holders=("team-a/head",)),)
+    assert (reports["a"].released, reports["b"].released) == (frozenset(), frozenset())
+    rack.ask()  # its object goes
+    rack.start("a")
+    assert rack.settle()["a"].quarantined == (kept,)
+    assert rack.layout_stores() == {"one": State.QUARANTINED}
+    assert (rack.memory / one.store_uuid).exists()
+    assert (rack.states / "b" / one.store_uuid).exists(), "its processes meet there"
+    # An operator that does not know of it yet gives its bytes to another.
+    over = ranged("two", 0, 2)
+    rack.ask(over)
+    assert rack.settle()["a"].refused == {over.store_uuid}
+    rack.ask(replace(over, state=State.RELEASING))
+    rack.settle()
+    rack.ask()
+    del rack.holders["b", "one"]
+    reports = rack.settle()
+    assert rack.layout_stores() == {}
+    assert reports["a"].quarantined == reports["b"].quarantined == ()
+    assert not (rack.memory / one.store_uuid).exists()
+    assert not (rack.states / "b" / one.store_uuid).exists()
+    rack.ask(ranged("three", 0, 3))
+    assert all(report.ready == ("three",) for report in rack.settle().values())
+
+
+def test_a_process_without_a_share_keeps_what_was_given_up_from_use_too(rack: Rack) -> None:
+    rack.add("a")
+    one = ranged("one")
+    rack.ask(one)
+    rack.settle()
+    with gismo_core.open(rack.memory / one.store_uuid, state_dir=rack.states / "a" / one.store_uuid):
+        rack.ask(replace(one, state=State.QUARANTINED))
+        rack.settle()
+        rack.ask()
+        report = rack.settle()["a"]
+        assert report.quarantined[0].holders[0].startswith(f"process {os.getpid()} ")
+        assert (rack.memory / one.store_uuid).exists()
+    rack.settle()
+    assert not (rack.memory / one.store_uuid).exists()
+    assert rack.layout_stores() == {}
 
 
 def test_what_the_node_cannot_be_used_for_is_said(rack: Rack) -> None:
@@ -440,5 +660,14 @@ def test_killed_at_any_change_it_is_finished_by_the_next(rack: Rack, monkeypatch
     deaths += live(two)
     assert rack.layout_stores() == {"two": State.ACTIVE}
     assert rack.settle()["a"].ready == ("two",)
-    assert deaths > 10
+    three = ranged("three", 0, 3)
+    deaths += live(two, three)
+    rack.holders["b", "three"] = ("team/pod",)
+    deaths += live(two, replace(three, state=State.QUARANTINED))
+    deaths += live(two)
+    assert rack.layout_stores() == {"two": State.ACTIVE, "three": State.QUARANTINED}
+    del rack.holders["b", "three"]
+    deaths += live(two)
+    assert rack.layout_stores() == {"two": State.ACTIVE}
+    assert deaths > 20
     assert {path.name for path in rack.memory.iterdir()} == {"label", two.store_uuid}

@@ -21,6 +21,7 @@ import pytest
 from fake_kubelet import Kubelet
 
 from gismo_deviceplugin.kubelet import registrar, shares, wire
+from gismo_deviceplugin.kubelet.plugin import Plugin
 from gismo_deviceplugin.kubelet.pod_resources import PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
 from gismo_deviceplugin.kubelet.shares import Refused, Tenant
@@ -199,6 +200,62 @@ def test_a_namespace_that_is_gone_is_not_offered_any_more() -> None:
         assert node.registrar.registered() == {other.resource}
         await node.registrar.set_tenants({one: True, other: True})
         await node.offered(one.resource)
+
+    played(story)
+
+
+def test_a_namespace_that_goes_while_it_is_registered_ends_nothing() -> None:
+    async def story(node: Node) -> None:
+        one, other = tenant("team-a"), tenant("team-b", store=2)
+        node.kubelet.answers.clear()
+        await node.registrar.set_tenants({one: True, other: True})
+        await eventually(lambda: node.kubelet.registrations == 2)
+        await node.registrar.set_tenants({other: True})
+        node.kubelet.answers.set()
+        await eventually(lambda: other.resource in node.registrar.registered())
+        assert node.registrar.registered() == {other.resource}
+        node.registrar.compare({})
+        await node.offered(other.resource)
+        await node.registrar.set_tenants({one: True, other: True})
+        await node.offered(one.resource)
+
+    played(story)
+
+
+def test_a_namespace_that_is_going_is_not_compared() -> None:
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        await node.offered(one.resource)
+        await eventually(lambda: one.resource in node.registrar.registered())
+        going = asyncio.create_task(node.registrar.set_tenants({}))
+        while not going.done():
+            node.registrar.compare({})
+            await asyncio.sleep(0.01)
+        await going
+        assert node.registrar.registered() == frozenset()
+
+    played(story)
+
+
+def test_a_namespace_that_goes_while_it_begins_to_serve_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_start, begins = asyncio.Event(), Plugin.serve
+
+    async def slowly(self: Plugin, folder: Path) -> None:
+        await may_start.wait()
+        await begins(self, folder)
+
+    monkeypatch.setattr(Plugin, "serve", slowly)
+
+    async def story(node: Node) -> None:
+        one = tenant()
+        await node.registrar.set_tenants({one: True})
+        await asyncio.sleep(0.5)
+        await node.registrar.set_tenants({})
+        may_start.set()
+        await asyncio.sleep(0.5)
+        assert node.kubelet.registrations == 0
+        assert not list(node.kubelet.folder.glob("gismo-*.sock"))
 
     played(story)
 

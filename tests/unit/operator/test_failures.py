@@ -26,17 +26,21 @@ entries = st.lists(
     unique_by=lambda one: one[0],
 ).map(tuple)
 edits = st.builds(cluster.Edit, entries)
-agents = st.builds(cluster.Agent, st.sampled_from(NODES))
+agents = st.builds(cluster.Agent, st.sampled_from(NODES), st.sampled_from(["", "", "", "", "ranges", "nodes", "mute"]))
 acts: Any = st.one_of(
     edits,
     agents,
     agents,
     st.builds(cluster.DeletePool),
     st.builds(cluster.DeleteRange, st.sampled_from(NAMES)),
+    st.builds(cluster.Force, st.sets(st.sampled_from(NAMES)).map(lambda found: tuple(sorted(found)))),
+    st.builds(cluster.ForceRange, st.sampled_from(NAMES)),
+    st.builds(cluster.AgentDies, st.sampled_from(NODES)),
     st.builds(
         cluster.Node, st.sampled_from(NODES), st.sampled_from(["ready", "ready", "notready", "gone", "reboots", "off"])
     ),
     st.builds(cluster.Use, st.sampled_from(NODES), st.sampled_from(NAMES), st.booleans()),
+    st.builds(cluster.Restart, st.sampled_from(NODES)),
     st.builds(cluster.Wait, st.sampled_from([1.0, 11.0])),
     st.builds(cluster.Arrive),
 )

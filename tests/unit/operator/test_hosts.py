@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +17,20 @@ def ids(found: hosts.Hosts) -> dict[str, int]:
     return {name: spec.host_id for name, spec in found.specs.items()}
 
 
+def after(found: hosts.Hosts, *names: str, **status: Any) -> hosts.Hosts:
+    """The next decision, when that was written."""
+    nodes = make.nodes(found.specs.values(), **status)
+    return hosts.decide(make.observed(make.pool(), cluster=make.cluster(*names), nodes=nodes))
+
+
 def test_each_node_has_the_lowest_free_id_and_one_writes() -> None:
-    found = hosts.decide(make.observed(make.pool(), cluster=make.cluster("b", "a", "c")))
-    assert ids(found) == {"a": 0, "b": 1, "c": 2}
+    new = hosts.decide(make.observed(make.pool(), cluster=make.cluster("b", "a", "c")))
+    assert ids(new) == {"a": 0, "b": 1, "c": 2}
+    assert not any(spec.writer for spec in new.specs.values()), "what is created may be carried out late"
+    found = after(new, "b", "a", "c")
     assert [name for name, spec in found.specs.items() if spec.writer] == ["a"]
+    more = after(found, "A", "b", "a", "c", "d")
+    assert [name for name, spec in more.specs.items() if spec.writer] == ["a"]
 
 
 def test_only_nodes_that_are_asked_for_and_have_an_agent() -> None:
@@ -31,9 +43,8 @@ def test_only_nodes_that_are_asked_for_and_have_an_agent() -> None:
 
 
 def test_a_node_that_is_gone_keeps_its_id_and_is_suspect() -> None:
-    first = hosts.decide(make.observed(make.pool(), cluster=make.cluster("a", "b")))
-    there = make.nodes(first.specs.values())
-    found = hosts.decide(make.observed(make.pool(), cluster=make.cluster("b", "c"), nodes=there))
+    first = after(hosts.decide(make.observed(make.pool(), cluster=make.cluster("a", "b"))), "a", "b")
+    found = after(first, "b", "c")
     assert ids(found) == {"a": 0, "b": 1, "c": 2}
     assert found.specs["a"].standing is Standing.SUSPECT
     assert found.specs["a"].writer, "somebody who may be writing still is not replaced"
@@ -57,6 +68,28 @@ def test_dead_is_who_is_proven_dead() -> None:
         "d": Standing.ACTIVE,
     }
     assert [name for name, spec in found.specs.items() if spec.writer] == ["d"]
+
+
+def test_who_finds_its_id_taken_gets_the_next_one_and_nobody_gets_that() -> None:
+    first = after(hosts.decide(make.observed(make.pool(), cluster=make.cluster("a", "b"))), "a", "b")
+    taken = {"takenHostId": 1}
+    found = after(first, "a", "b", "c", b=taken)
+    assert ids(found) == {"a": 0, "b": 2, "c": 3}
+    assert ids(after(found, "a", "b", "c", b=taken)) == {"a": 0, "b": 2, "c": 3}, "that was about the id before"
+    assert ids(after(found, "a", "b", "c", b={"takenHostId": 2})) == {"a": 0, "b": 4, "c": 3}
+    full = {f"n{number:02}": number for number in range(64)}
+    specs = [
+        NodeSpec(pool=make.POOL, node=name, source=make.SOURCE, host_id=at, layout_version=1)
+        for name, at in full.items()
+    ]
+    late = specs[7].model_copy(update={"node": "late"})
+    nodes = make.nodes([*specs, late], late={"takenHostId": 7})
+    none_left = hosts.decide(make.observed(make.pool(), cluster=make.cluster(*full, "late"), nodes=nodes))
+    assert (none_left.specs["late"].host_id, none_left.without_id) == (7, ("late",))
+    fewer = make.nodes([*specs[:63], late], late={"takenHostId": 7})
+    assert (
+        hosts.decide(make.observed(make.pool(), cluster=make.cluster(*full), nodes=fewer)).specs["late"].host_id == 63
+    )
 
 
 def test_more_nodes_than_ids() -> None:

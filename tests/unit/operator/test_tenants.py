@@ -61,8 +61,68 @@ def test_removed_in_use_waits_and_says_for_whom() -> None:
     assert found.specs["one"].state is RangeState.RELEASING
     assert found.waiting == {"one": ("team/ray-head on b",)}
     assert found.released == frozenset()
-    forced = make.pool(annotations={tenants.FORCE_DELETE: "other, one"})
-    assert decide(forced, [releasing], waited=["one"], a=let_go, b=in_use).released == {"one"}
+
+
+FORCED = make.pool(annotations={tenants.FORCE_DELETE: "other, one"})
+
+
+def test_by_force_it_is_kept_from_use_its_object_goes_and_its_name_is_free() -> None:
+    first = decide(make.pool(make.tenant("one"))).specs["one"]
+    forced = decide(FORCED, [first]).specs["one"]
+    assert (forced.state, forced.force) == (RangeState.RELEASING, True)
+    let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
+    in_use: Any = {"layoutVersion": 1, "inUse": [{"namespace": "one", "holders": ["team/ray-head"]}]}
+    early = decide(FORCED, [forced], a=let_go, b=in_use)
+    assert (early.specs["one"].state, early.waiting) == (RangeState.RELEASING, {"one": ("team/ray-head on b",)})
+    assert decide(FORCED, [forced], waited=["one"], a=let_go, b=let_go).released == {"one"}, "nobody uses it"
+    found = decide(FORCED, [forced], waited=["one"], version=2, a=let_go, b=in_use)
+    given_up = found.specs["one"]
+    assert (given_up.state, given_up.layout_version, found.released) == (RangeState.QUARANTINED, 2, frozenset())
+    assert decide(make.pool(), [given_up], waited=["one"], a=let_go, b=in_use).specs["one"].state is given_up.state
+    entry = {"namespace": "one", "storeUUID": first.store_uuid, "offsetBytes": 2 * MIB, "sizeBytes": 64 * MIB}
+    of_a, of_b = {**entry, "holders": []}, {**entry, "holders": ["team/ray-head"]}
+    assert not decide(FORCED, [given_up], waited=["one"], a=let_go, b={**in_use, "quarantined": [of_b]}).released, (
+        "the writer has not said that the pool label has it"
+    )
+    said: Any = {"a": {"layoutVersion": 2, "quarantined": [of_a]}, "b": {**in_use, "quarantined": [of_b]}}
+    again = make.pool(make.tenant("one"))
+    found = decide(again, [given_up], waited=["one"], **said)
+    assert found.released == {"one"}
+    assert not found.specs
+    found = decide(again, **said)
+    assert found.specs["one"].offset_bytes == 66 * MIB
+    assert [(one.namespace, one.holders) for one in found.quarantined] == [("one", ("team/ray-head on b",))]
+    assert decide(again).specs["one"].offset_bytes == 2 * MIB, "the pool label has it no more"
+
+
+def test_force_outlives_the_pool_and_can_be_said_without_one() -> None:
+    first = decide(make.pool(make.tenant("one"))).specs["one"]
+    forced = decide(make.pool(make.tenant("one"), annotations={tenants.FORCE_DELETE: "one"}), [first]).specs["one"]
+    assert (forced.state, forced.force) == (RangeState.ACTIVE, True)
+    assert decide(None, [forced]).specs["one"].force
+    assert not decide(make.pool(make.tenant("one")), [forced]).specs["one"].force, "it was taken back"
+    by_hand = make.stored([first], annotations={tenants.FORCE_DELETE: ""})
+    seen = make.observed(None, namespaces=by_hand, nodes=make.nodes([WRITER, OTHER]))
+    assert tenants.decide(seen, 2).specs["one"].force
+
+
+def test_what_the_pool_label_refused_goes_at_once_and_is_made_anew() -> None:
+    wanted = make.pool(make.tenant("one"), make.tenant("late", reclaimPolicy="Retain"))
+    both = decide(wanted).specs
+    late = both["late"].model_copy(update={"offset_bytes": both["one"].offset_bytes})
+    in_use: Any = {"inUse": [{"namespace": "one", "holders": ["x/y"]}]}
+    overlapping = decide(wanted, [both["one"], late], b=in_use)
+    assert "overlap" in overlapping.problems[""]
+    refused: Any = {"a": {"refused": [late.store_uuid]}, "b": in_use}
+    found = decide(wanted, [both["one"], late], **refused)
+    assert found.released == {"late"}
+    assert list(found.specs) == ["one"]
+    assert not found.problems
+    of_another: Any = {"b": {**in_use, "refused": [late.store_uuid]}}
+    assert not decide(wanted, [both["one"], late], **of_another).released, "only the writer can say so"
+    anew = decide(wanted, [both["one"]], version=2, **refused).specs["late"]
+    assert anew.offset_bytes == 66 * MIB
+    assert anew.store_uuid != late.store_uuid
 
 
 def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() -> None:
