@@ -43,6 +43,14 @@ class AnotherPool(NotASuccessor):
         )
 
 
+class Behind(NotASuccessor):
+    """It is older than the one that holds: the API has lost what it knew, or has not told it yet."""
+
+    def __init__(self, version: int, held: int) -> None:
+        super().__init__(f"layout {version} is older than the one in the pool label, {held}")
+        self.held = held
+
+
 class State(str, Enum):
     """Of a range. Quarantined: given up by force, and kept from use. Zeroing: its bytes are being overwritten, and are nobody's."""
 
@@ -260,7 +268,7 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
     if new.pool != held.pool:
         raise AnotherPool(held.pool, new.pool)
     if new.version < held.version:
-        raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
+        raise Behind(new.version, held.version)
     _check_new(held, new)
     still = {one.store_uuid: one for one in new.ranges}
     for old in held.ranges:

@@ -18,6 +18,7 @@ from gismo_deviceplugin.pool import succession
 from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
 from gismo_deviceplugin.pool.label import (
     AnotherPool,
+    Behind,
     Label,
     LabelError,
     LabelRange,
@@ -136,6 +137,10 @@ class Member:
             return replace(report, failures=(Failure("", "NewerLayout", str(error)),))
         except AnotherPool as error:
             return replace(report, failures=(Failure("", "PoolsOverlap", str(error)),))
+        except Behind as error:
+            # Said, so that the operator goes on from there.
+            failure = Failure("", "LayoutConflict", str(error))
+            return replace(report, layout_version=error.held, failures=(failure,))
         except NotASuccessor as error:
             return replace(report, failures=(Failure("", "LayoutConflict", str(error)),))
         except HostIdTaken as error:

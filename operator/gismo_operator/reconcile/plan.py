@@ -35,6 +35,10 @@ def decide(observed: Observed) -> Plan:
     # Of the ranges too: who wrote them may have died before the nodes got the new version, and then nobody would be told.
     told = [spec.layout_version for spec in nodes_before.values()]
     version = max([said or 0, *told, *(spec.layout_version for spec in before.values())])
+    # A node has seen a newer one: the objects were lost, or are of an old copy of etcd. The label takes nothing older than that.
+    seen = max((node.status.layout_version or 0 for node in observed.nodes), default=0)
+    if seen > version:
+        version = seen + 1
     decided = tenants.decide(observed, version + 1)
     found = hosts.decide(observed)
     is_other = before != dict(decided.specs) or _layout(nodes_before) != _layout(found.specs)

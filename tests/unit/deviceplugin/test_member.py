@@ -481,6 +481,27 @@ def test_a_host_id_is_taken_in_the_label_of_the_pool_only(rack: Rack) -> None:
     assert report.failures[0].reason == "NotTheSameMemory"
 
 
+def test_a_layout_that_starts_anew_is_told_which_one_there_is(rack: Rack) -> None:
+    rack.add("a", "b")
+    rack.ask(ranged("one"))
+    rack.settle()
+    rack.ask(replace(ranged("one"), state=State.RELEASING))
+    rack.settle()
+    rack.ask()  # all is given back
+    rack.settle()
+    there = rack.version
+    rack.version = 0
+    rack.ask(ranged("one", number=7))
+    reports = rack.settle()
+    for name in ("a", "b"):
+        assert reports[name].layout_version == there  # both say where the label is
+    assert [one.reason for one in reports["a"].failures] == ["LayoutConflict"]
+    rack.version = there
+    rack.ranges = {}
+    rack.ask(ranged("one", number=8))
+    assert all(report.ready == ("one",) for report in rack.settle().values())
+
+
 def test_a_range_whose_layout_was_heard_of_before_gets_in(rack: Rack) -> None:
     rack.add("a", "b")
     rack.ask(ranged("one"))

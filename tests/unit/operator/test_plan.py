@@ -171,3 +171,26 @@ def test_all_that_cannot_be_is_said() -> None:
     message = said(world.settle())["Degraded"].message
     assert "one: its range has 32Mi, not 64Mi" in message
     assert "two: its range has 64Mi, not 32Mi" in message
+
+
+def test_it_goes_on_from_the_newest_layout_that_a_node_has_seen() -> None:
+    world = new_world()
+    world.settle()
+    before = world.version
+    world.nodes, world.ranges, world.version = {}, {}, 0  # as after `kubectl delete gismonodes`, or a loss of etcd
+    world.status = {}
+    world.apply(world.decide())
+    world.apply(world.decide())
+    assert world.version <= before
+    conflict = {
+        "namespace": "",
+        "reason": "LayoutConflict",
+        "message": "layout 2 is older than the one in the pool label, 40",
+    }
+    for name in world.nodes:
+        world.status[name] = {"layoutVersion": 40, "failures": [conflict], "released": []}
+    assert world.decide().layout_version == 41
+    world.apply(world.decide())
+    assert {spec.layout_version for spec in world.nodes.values()} == {41}
+    assert world.decide().layout_version == 41, "once"
+    assert said(world.settle())["Ready"].is_true
