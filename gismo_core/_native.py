@@ -1,4 +1,4 @@
-"""The ctypes binding of libgismo.so (gismo.h, ABI 1). Nothing outside this package should need it.
+"""The ctypes binding of libgismo.so (gismo.h). Nothing outside this package should need it.
 
 Every function is bound twice where it matters: by PyDLL (keeps the GIL: a call that takes nanoseconds is over
 before another thread could have had it) and by CDLL (gives the GIL away: copies, flushes, waits, scans).

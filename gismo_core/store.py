@@ -134,25 +134,24 @@ def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.forma
     )
     if store_uuid is not None:
         options.store_uuid[:] = store_uuid.bytes
-    raised: list[BaseException] = []
-
-    # Always there, so that Ctrl-C is seen between two chunks.
-    def report(done_bytes: int, total_bytes: int, _: Any) -> int:
-        try:
-            if progress is not None:
-                progress(done_bytes, total_bytes)
-        except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
-            raised.append(error)
-            return 1
-        return 0
-
+    if progress is not None and not callable(progress):
+        raise errors.InvalidArgument(f"progress is called as progress(done_bytes, total_bytes); {progress!r} cannot be")
     made = ctypes.create_string_buffer(16)
     where = _encode_path(path)
-    status = library.slow.format(where, options, _native.ProgressFunction(report), None, made)
-    if raised:
-        raise raised[0]
-    if status:
-        raise library.error(status)
+
+    def call(report: Callable[..., int]) -> errors.GismoError | None:
+        status = library.slow.format(where, options, _native.ProgressFunction(report), None, made)
+        return library.error(status) if status else None  # the message is this thread's
+
+    def seen(done_bytes: int, total_bytes: int, _: Any) -> None:
+        if progress is not None:
+            progress(done_bytes, total_bytes)
+
+    from gismo_core._aside import run_aside  # here: a worker of Ray never needs it, and starts the sooner
+
+    failed = run_aside(call, seen)
+    if failed is not None:
+        raise failed
     return _probe(library, where)
 
 
@@ -523,24 +522,23 @@ class Store:
         on_finding is called for each finding as it is made. Problems are reported, not raised.
         """
         from gismo_core import records
+        from gismo_core._aside import run_aside
 
         findings: list[records.Finding] = []
-        raised: list[BaseException] = []
-
-        def report(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
-            try:
-                finding = records.finding(severity, code, message, slot)
-                findings.append(finding)
-                if on_finding is not None and not raised:
-                    on_finding(finding)
-            except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
-                raised.append(error)
-
         raw = _native.CFsckResult()
         flags = (_native.FSCK_VERIFY if verify else 0) | (_native.FSCK_REPAIR if repair else 0)
-        status = self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
-        if raised:
-            raise raised[0]
+
+        def call(report: Callable[..., int]) -> int:
+            return self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
+
+        def seen(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
+            found = records.finding(severity, code, message, slot)
+            findings.append(found)
+            if on_finding is not None:
+                on_finding(found)
+
+        # It cannot be stopped, and what --repair began shall not go on unseen.
+        status = run_aside(call, seen, abandon=not repair)
         return records.fsck_report(raw, status == errors.OK, tuple(findings))
 
     def evict_host(self, host_id: int, confirmed_off: bool = False) -> None:

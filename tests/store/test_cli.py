@@ -326,6 +326,38 @@ def test_ctrl_c_ends_a_long_wait(store: Store, store_path: str, shm: Path) -> No
     assert waiting.returncode == exits.INTERRUPTED
 
 
+def test_ctrl_c_ends_a_format(shm: Path) -> None:
+    """Python sees a signal at the first step of a callback: outside of every `try` in it, so ctypes threw it away."""
+    pool = shm / "pool"
+    words = (
+        "import gismo_core, sys, itertools\n"
+        "begun = itertools.count()\n"
+        "tell = lambda *_: next(begun) or print(flush=True)\n"
+        "gismo_core.format(sys.argv[1], size=2 << 30, progress=tell)\n"
+    )
+    formatting = subprocess.Popen(
+        [sys.executable, "-c", words, pool], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert formatting.stdout is not None
+    formatting.stdout.readline()
+    time.sleep(0.02)  # it is inside the core again
+    formatting.send_signal(signal.SIGINT)
+    _, errors = formatting.communicate(timeout=120)
+    assert formatting.returncode == -signal.SIGINT
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert "ignored" not in errors
+    assert not pool.exists()
+
+
+def test_an_exception_in_progress_stops_a_format(shm: Path) -> None:
+    def stop(_: int, __: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        gismo_core.format(shm / "pool", size=8 << 20, progress=stop)
+    assert not (shm / "pool").exists()
+
+
 def test_on_a_terminal_nothing_is_cut(store: Store, store_path: str, shm: Path) -> None:
     handle = store.put(bytes(100), name="a-name", tag=2**64 - 1)
     ours, theirs = pty.openpty()
