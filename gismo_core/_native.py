@@ -17,7 +17,7 @@ from typing import Any
 
 from gismo_core import errors
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 NAME_MAX = 255
 BUFFERS_MAX = 1048576
 
@@ -278,6 +278,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "state_dir": ([ptr], c.c_char_p),
     "get_info": ([ptr, _P(Info)], c.c_int),
     "create": ([ptr, u64, _P(CreateOptions), _P(CObject)], c.c_int),
+    "write": ([ptr, _P(CObject), u64, ptr, u64], c.c_int),
     "seal": ([ptr, _P(CObject), u32], c.c_int),
     "abort": ([ptr, _P(CObject)], c.c_int),
     "put": ([ptr, _P(CBuffer), u32, _P(CreateOptions), _P(CHandle)], c.c_int),
@@ -306,6 +307,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
 # Over before another thread could have had the GIL; gismo_close keeps it for another reason, see NativeStore.
 _QUICK = (
     "create",
+    "write",
     "seal",
     "abort",
     "get",
@@ -314,7 +316,6 @@ _QUICK = (
     "delete",
     "next",
     "close",
-    "copy",
     "error_message",
     "error_detail",
 )

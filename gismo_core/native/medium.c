@@ -181,6 +181,9 @@ int medium_open(struct gismo_store *s, const char *path, int read_only) {
         return fail(GISMO_ENOTSTORE, "there is no Gismo store in %s: `gismo format` makes one", bare);
     s->mapped_bytes = s->is_dax ? bytes / align * align : bytes;
     s->protect_bytes = s->is_dax ? 2u << 20 : align;
+    struct statx st;
+    s->sparse =
+        !s->is_dax && !read_only && statx(fd, "", AT_EMPTY_PATH, STATX_BLOCKS, &st) == 0 && st.stx_blocks < bytes / 512;
     return GISMO_OK;
 }
 
@@ -202,6 +205,28 @@ int medium_map(struct gismo_store *s) {
     if (!s->is_dax) /* huge pages where the medium has them; a refusal is no failure */
         (void)madvise(base, s->mapped_bytes, MADV_HUGEPAGE);
     (void)madvise(base, s->mapped_bytes, MADV_DONTDUMP);
+    return GISMO_OK;
+}
+
+int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes) {
+    if (LIKELY(!s->sparse))
+        return GISMO_OK;
+    const uint64_t step = 64u << 20; /* a signal throws away what one call has done so far */
+    for (uint64_t at = 0; at < bytes; at += step) {
+        uint64_t n = bytes - at < step ? bytes - at : step;
+        while (fallocate(s->fd, FALLOC_FL_KEEP_SIZE, (off_t)(offset + at), (off_t)n) != 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EOPNOTSUPP || errno == ENOSYS) {
+                s->sparse = 0;
+                return GISMO_OK;
+            }
+            return fail_errno(GISMO_EMEDIA,
+                              "the file system of %s has no room for %llu bytes more of the store: make room there "
+                              "(`gismo format` takes all of it beforehand, without --no-populate)",
+                              s->path, (unsigned long long)(bytes - at));
+        }
+    }
     return GISMO_OK;
 }
 
