@@ -34,6 +34,7 @@ _Path = str | os.PathLike[str]
 _QUICK_PUT_BYTES = 64 * 1024
 # Waits are cut into slices, so that Python can see a signal (Ctrl-C) between them.
 _WAIT_SLICE_NS = 100_000_000
+_FOR_EVER_S = 1e9  # decades
 _WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
@@ -81,9 +82,9 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
             node_marker.check(marker, _probe(library, where).store_uuid)
             host_id = marker.host_id
     options = _native.OpenOptions(
-        state_dir=os.fsencode(state_dir) if state_dir is not None else None,
+        state_dir=_encode_directory(state_dir) if state_dir is not None else None,
         host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
-        read_only=read_only,
+        read_only=bool(read_only),
     )
     pointer = ctypes.c_void_p()
     status = library.slow.open(where, options, pointer)
@@ -115,10 +116,15 @@ def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.forma
     size: bytes; a file is made that large. None: what the file or device has.
     max_objects, max_hosts: None for a default from the size; at most 64 hosts.
     coherence: "hardware" (the hosts' caches are coherent, or there is one host) or "software".
-    mode: permission bits of a file that is made; the umask does not apply.
+    mode: permission bits of the file, also of one that was there; the umask does not apply. A device keeps its own.
     force: overwrite what is there, even if it is not a store, or is one. Without it: StoreExists.
     populate: touch every page of a file now, so that no later put can find the file system full.
     progress: called as progress(done_bytes, total_bytes) at least every 256 MiB; an exception in it stops.
+    store_uuid: the name that the store gets; None for a random one.
+
+    Errors: StoreExists (something is there: `force`), InvalidArgument (sizes), StoreBusy (somebody has it open),
+    MediaError (no room on the file system), StorePermissionError, NotAStore (no file and no DAX device),
+    SystemCallError.
     """
     library = _native.load()
     if coherence not in ("hardware", "software"):
@@ -133,6 +139,8 @@ def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.forma
         populate=populate,
     )
     if store_uuid is not None:
+        if not isinstance(store_uuid, uuid.UUID):
+            raise errors.InvalidArgument(f"store_uuid is a uuid.UUID, not {store_uuid!r}")
         options.store_uuid[:] = store_uuid.bytes
     if progress is not None and not callable(progress):
         raise errors.InvalidArgument(f"progress is called as progress(done_bytes, total_bytes); {progress!r} cannot be")
@@ -328,7 +336,7 @@ class Store:
 
         keep: kept alive for as long as any buffer of the view is, like the pin itself.
 
-        Errors: ObjectGone (deleted), InvalidArgument (another store's handle, a forged one), StoreClosed.
+        Errors: ObjectGone (deleted, or of another store), InvalidArgument (a forged handle), StoreClosed, MediaError.
         """
         if handle.__class__ is not Handle:
             raise _not_a_handle(handle)
@@ -363,7 +371,8 @@ class Store:
     def lookup(self, name: str, wait_s: float | None = None) -> Handle:
         """The handle of the object with this name; where several hosts gave it, the lowest host's.
 
-        wait_s: wait this many seconds for it to appear (math.inf: for ever). NameNotFound otherwise.
+        wait_s: wait this many seconds for it to appear (math.inf: for ever). NameNotFound otherwise; StoreClosed,
+        InvalidArgument.
         """
         native = self._native
         if native.closed:
@@ -545,7 +554,8 @@ class Store:
         """Take a host that is gone for good out of the store, so that its room can be used again.
 
         confirmed_off: you know that it is off and will not come back; a wrong word corrupts the store. Without it,
-        StoreBusy unless the host is provably gone.
+        StoreBusy unless the host is provably gone. This version can evict none and says so: Unsupported. What a host
+        that is gone has written stays readable meanwhile, and its room is not used again.
         """
         self._slow("evict_host", _integer("host_id", host_id, 31), int(confirmed_off))
 
@@ -596,9 +606,13 @@ class Store:
         if wait_s is None:
             with native:
                 return call(0)
-        if not wait_s >= 0:
+        try:
+            sound = wait_s >= 0
+        except TypeError:
+            sound = False
+        if not sound:
             raise errors.InvalidArgument(f"wait_s is a number of seconds, 0 or more, or math.inf, not {wait_s!r}")
-        end_ns = None if math.isinf(wait_s) else time.monotonic_ns() + int(wait_s * 1e9)
+        end_ns = time.monotonic_ns() + int(wait_s * 1e9) if wait_s < _FOR_EVER_S else None
         while True:
             left_ns = _WAIT_SLICE_NS if end_ns is None else max(0, end_ns - time.monotonic_ns())
             with native:
@@ -650,6 +664,16 @@ def _encode_path(path: _Path | None) -> bytes:
         raise errors.InvalidArgument(f"a store is named by a path, not {path!r}") from error
     if not where or b"\0" in where:
         raise errors.InvalidArgument(f"{path!r} is no path of a store")
+    return where
+
+
+def _encode_directory(path: _Path) -> bytes:
+    try:
+        where = os.fsencode(path)
+    except TypeError as error:
+        raise errors.InvalidArgument(f"a state directory is named by a path, not {path!r}") from error
+    if not where or b"\0" in where:
+        raise errors.InvalidArgument(f"{path!r} is no path of a state directory")
     return where
 
 

@@ -141,6 +141,13 @@ int superblock_read(const void *first, const void *last, uint64_t medium_size, s
     return fail(GISMO_ENOTSTORE, "there is no Gismo store here: `gismo format` makes one");
 }
 
+/* A bare path that is meant as a device: where that is absent, no file of memory is to be made in /dev instead. */
+static bool names_dax_device(const char *path) {
+    unsigned region, device;
+    int end = 0;
+    return sscanf(path, "/dev/dax%u.%u%n", &region, &device, &end) == 2 && path[end] == 0;
+}
+
 static int open_checked(const char *path, const char **bare, int *kind, int flags) {
     int status = medium_parse(path, bare, kind);
     if (status)
@@ -149,9 +156,14 @@ static int open_checked(const char *path, const char **bare, int *kind, int flag
     int fd = open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0)
         return fd;
+    if (errno == ENOENT && (*kind == 2 || names_dax_device(*bare)))
+        return fail_errno(GISMO_ENOTSTORE,
+                          "there is no device %s: `daxctl list` and `gismo doctor` show which there are", *bare);
     if (errno == ENOENT)
         return fail_errno(GISMO_ENOTSTORE, "%s is not there: `gismo format --size SIZE %s` makes a store", *bare,
                           *bare);
+    if (errno == EISDIR)
+        return fail_errno(GISMO_EINVAL, "%s is a directory: name a file in it", *bare);
     if (errno == ELOOP)
         return fail(GISMO_EPERM, "%s is a symbolic link: name the file itself", *bare);
     if (errno == EACCES || errno == EPERM)
@@ -338,6 +350,23 @@ static int existing_is_harmless(const char *bare, int fd, int is_dax, const void
     return GISMO_OK;
 }
 
+/* What a device's end holds counts, too: the copy of a superblock whose first is lost, the label of a pool. */
+static int dax_tail_is_empty(int fd, const char *bare, uint64_t bytes, uint64_t align) {
+    uint64_t end = bytes / align * align, n = ((2u << 20) + align - 1) / align * align;
+    n = n < end ? n : end;
+    void *tail = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, (off_t)(end - n));
+    if (tail == MAP_FAILED)
+        return fail_errno(GISMO_ESYS, "cannot map the end of %s", bare);
+    int status =
+        GUARDED(NULL, is_zero(tail, n) ? GISMO_OK
+                                       : fail(GISMO_EEXIST,
+                                              "the end of %s is not empty (a store's second superblock, a pool's "
+                                              "label): format it with --force to overwrite it",
+                                              bare));
+    munmap(tail, n);
+    return status;
+}
+
 static int format_opened(int fd, const char *bare, int made, const gismo_format_options *o, gismo_progress progress,
                          void *ctx, uint8_t uuid_out[16]) {
     uint64_t bytes, align;
@@ -373,6 +402,8 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
         status = GUARDED(
             NULL, existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force));
         munmap(head, map_bytes);
+        if (status == GISMO_OK && is_dax && !o->force)
+            status = dax_tail_is_empty(fd, bare, bytes, align);
         if (status)
             return status;
     }
@@ -426,11 +457,13 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
         return fail_errno(GISMO_ESYS, "cannot install a handler for SIGBUS");
     uint32_t mode = o->mode ? o->mode : 0600;
     int fd = -1;
-    if (kind != 2) {
+    if (kind != 2 && !(kind == 0 && names_dax_device(bare))) {
         fd = open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777);
         if (fd >= 0) {
             made = 1;
             (void)fchmod(fd, mode & 0777);
+        } else if (errno == ENOENT || errno == ENOTDIR) {
+            return fail_errno(GISMO_ESYS, "cannot make %s: the directory it is to lie in must be there", bare);
         } else if (errno != EEXIST) {
             return fail_errno(errno == EACCES || errno == EPERM ? GISMO_EPERM : GISMO_ESYS, "cannot make %s", bare);
         }
@@ -446,7 +479,10 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
         gismo_error_detail(&detail);
         unlink(bare); /* a file that we made and could not fill is of no use to anyone */
     } else if (status == GISMO_OK && !made && o->mode) {
-        (void)fchmod(fd, mode & 0777);
+        /* A device's permissions are its administrator's: a format by root must not take it from its group. */
+        struct statx st;
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 && S_ISREG(st.stx_mode))
+            (void)fchmod(fd, mode & 0777);
     }
     close(fd);
     return status;
