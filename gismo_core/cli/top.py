@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import click
 
 from gismo_core.cli import exits, held_by_ray
-from gismo_core.cli.options import address_option, host_options, json_option, open_store, store_argument
+from gismo_core.cli.options import Seconds, address_option, host_options, json_option, open_store, store_argument
 from gismo_core.cli.output import plain, size_text, table_text, time_text
 from gismo_core.records import HostInfo, ProcessInfo, Stats, TagInfo
 from gismo_core.store import Store
@@ -35,7 +37,7 @@ class Sample:
 
 @click.command("top", epilog=exits.HELP)
 @store_argument
-@click.option("--interval", "interval_s", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", "interval_s", type=Seconds(0.05, 86400), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="One look (rates over one interval), then end.")
 @click.option("--ray", "with_ray", is_flag=True, help="Also ask the Ray cluster who holds what it keeps.")
 @address_option
@@ -69,7 +71,10 @@ def top_command(
             else:
                 if not once:
                     click.clear()
-                click.echo(screen(store, before, now))
+                text = screen(store, before, now)
+                if not once and sys.stdout.isatty():
+                    text = fit(text, *shutil.get_terminal_size())
+                click.echo(text)
             if once:
                 return
             before = now
@@ -204,6 +209,14 @@ def screen(path: str, before: Sample, now: Sample) -> str:
     if now.ray is not None:
         parts += ["", held_by_ray.groups_text(now.ray)]
     return "\n".join(parts)
+
+
+def fit(text: str, columns: int, lines: int) -> str:
+    """What goes on a screen of that size: beyond its end the top would scroll away."""
+    rows = [row[:columns] for row in text.splitlines()]
+    if len(rows) >= lines > 1:
+        rows[lines - 2 :] = [f"... {len(rows) - lines + 2} more lines: a higher window shows them"[:columns]]
+    return "\n".join(rows)
 
 
 def _busy(process: dict[str, Any]) -> float:

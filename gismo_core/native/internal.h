@@ -134,6 +134,7 @@ int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int share
 void futex_wake(uint32_t *word, int shared);
 
 /* medium.c */
+int above_stdio(int fd); /* the same file under a number that no stray print can reach; -1 stays -1 */
 int medium_open(struct gismo_store *s, const char *path, int read_only);
 int medium_parse(const char *path, const char **bare, int *kind); /* kind: 0 unknown, 1 file, 2 dax */
 int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int *is_dax);

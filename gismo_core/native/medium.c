@@ -22,6 +22,19 @@
 #endif
 #define HUGETLBFS 0x958458f6 /* HUGETLBFS_MAGIC of linux/magic.h */
 
+/*
+ * A process that was started with its standard streams closed gets their numbers for the next files it opens, and whatever
+ * prints to "standard error" then writes over the store.
+ */
+int above_stdio(int fd) {
+    if (LIKELY(fd < 0 || fd > 2))
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3), saved = errno;
+    close(fd);
+    errno = saved;
+    return moved;
+}
+
 int medium_parse(const char *path, const char **bare, int *kind) {
     *kind = 0;
     *bare = path;
@@ -153,7 +166,7 @@ static int open_checked(const char *path, const char **bare, int *kind, int flag
     if (status)
         return status;
     /* O_NONBLOCK: a FIFO someone put there must not hang us. No symlink is followed at the last step. */
-    int fd = open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = above_stdio(open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (fd >= 0)
         return fd;
     if (errno == ENOENT && (*kind == 2 || names_dax_device(*bare)))
@@ -458,7 +471,7 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
     uint32_t mode = o->mode ? o->mode : 0600;
     int fd = -1;
     if (kind != 2 && !(kind == 0 && names_dax_device(bare))) {
-        fd = open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777);
+        fd = above_stdio(open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777));
         if (fd >= 0) {
             made = 1;
             (void)fchmod(fd, mode & 0777);

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import resource
 import signal
 import struct
 import subprocess
@@ -23,6 +24,9 @@ import pytest
 import gismo_core
 from gismo_core import Handle, Store
 from gismo_core.cli import exits, main
+from gismo_core.cli.options import open_to_look
+from gismo_core.cli.top import fit
+from gismo_core.testing import in_fork
 
 
 @dataclass
@@ -97,7 +101,7 @@ def test_put_get_rm(gismo: Run, store_path: str, tmp_path: Path) -> None:
     assert gone.err.startswith("gismo: ")
     assert gismo("get", store_path, "data").code == exits.NOT_FOUND
     assert gismo("rm", store_path, handle).code == exits.NOT_FOUND
-    assert gismo("rm", store_path, handle, "--force").code == exits.OK
+    assert gismo("rm", store_path, handle, "data", "--force").code == exits.OK
 
 
 def test_put_computes_a_crc(gismo: Run, store_path: str, tmp_path: Path) -> None:
@@ -163,10 +167,17 @@ def test_usage(gismo: Run, store_path: str) -> None:
         ("rm", store_path, "x", "--tag", 1),
         ("get", store_path, "gismo1-mistyped"),
         ("put", store_path, "x", "--tag", 2**64),
+        ("put", store_path, "x", "--wait", "nan"),
+        ("top", store_path, "--once", "--interval", "nan"),
+        ("top", store_path, "--once", "--interval", "inf"),
+        ("put", store_path, "x", "--state-dir", ""),
         ("info",),
     ):
         assert gismo(*words).code == exits.USAGE, words
-    assert gismo("put", store_path, "/nonexistent").code == exits.NOT_FOUND
+    missing = gismo("put", store_path, "/nonexistent")
+    assert missing.code == exits.NOT_FOUND
+    assert missing.err == "gismo: /nonexistent: No such file or directory\n"
+    assert "GISMO_STORE" in gismo("ls").err
 
 
 def test_full(gismo: Run, store_path: str, tmp_path: Path) -> None:
@@ -239,6 +250,93 @@ def test_rates_of_top(store: Store, store_path: str, shm: Path) -> None:
     assert seen["store"]["puts_per_s"] > 10
 
 
+def test_names_cannot_steer_the_terminal(gismo: Run, store: Store, store_path: str) -> None:
+    store.put(b"x", name="a\x1b[31mb\nc\td")
+    listed = gismo("ls", store_path).out
+    assert r"a\x1b[31mb\nc\td" in listed
+    assert len(listed.splitlines()) == 2
+    assert gismo("ls", store_path, "--json").document[0]["name"] == "a\x1b[31mb\nc\td"
+
+
+def test_a_screen_is_no_larger_than_the_window() -> None:
+    text = "\n".join("x" * 200 for _ in range(50))
+    rows = fit(text, 80, 24).split("\n")
+    assert len(rows) == 23
+    assert {len(row) for row in rows[:-1]} == {80}
+    assert rows[-1].startswith("... 28 more lines")
+    assert fit("few\nlines", 80, 24) == "few\nlines"
+    assert fit("few\nlines", 2, 3) == "fe\nli"
+
+
+def test_half_an_object_is_not_left_behind(gismo: Run, store: Store, store_path: str, shm: Path) -> None:
+    handle = store.put(bytes(40 << 20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, before[1]))
+    try:
+        (shm / "there").write_bytes(b"")
+        for name in ("new", "there"):
+            failed = gismo("get", store_path, handle, "-o", shm / name)
+            assert failed.code == exits.ERROR
+            assert str(shm / name) in failed.err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    assert not (shm / "new").exists()
+    assert (shm / "there").exists()
+    assert gismo("get", store_path, handle, "-o", "/dev/full").code == exits.FULL
+    assert Path("/dev/full").exists()
+
+
+@pytest.mark.parametrize("words", [("info",), ("get", "x"), ("ls", "--json")])
+def test_without_a_standard_output(store: Store, store_path: str, words: tuple[str, ...]) -> None:
+    store.put(b"x", name="x")
+    closed = command(words[0], store_path, *words[1:], preexec_fn=lambda: os.close(1))
+    _, errors = closed.communicate()
+    assert closed.returncode == exits.ERROR
+    assert errors.startswith(b"gismo: standard output is closed")
+
+
+def test_without_a_standard_input(store: Store, store_path: str) -> None:
+    closed = command("put", store_path, "-", preexec_fn=lambda: os.close(0))
+    _, errors = closed.communicate()
+    assert closed.returncode == exits.USAGE
+    assert b"standard input is closed" in errors
+    assert store.stats().sealed_objects == 0
+
+
+def test_a_store_is_never_a_standard_stream(store_path: str, shm: Path) -> None:
+    """Else what anybody prints goes over the superblock."""
+    words = (
+        "import os, sys, gismo_core\n"
+        "[os.close(fd) for fd in (0, 1, 2)]\n"
+        "store = gismo_core.open(sys.argv[1], state_dir=sys.argv[2])\n"
+        "for fd in (0, 1, 2):\n"
+        "    try: os.write(fd, b'x' * 8192)\n"
+        "    except OSError: pass\n"
+        "store.close()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    subprocess.run([sys.executable, "-c", words, store_path, shm / "state"], env=environment, check=True, timeout=60)
+    with gismo_core.open(store_path, read_only=True) as store:
+        assert store.fsck().ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_looking_where_another_user_has_a_state_directory(shm: Path) -> None:
+    gismo_core.format(shm / "pool", size=8 << 20, mode=0o644)
+    (shm / "state").mkdir(mode=0o700)
+    os.chmod(shm, 0o755)
+
+    def look() -> None:
+        os.setgid(65534)
+        os.setuid(65534)
+        with open_to_look(str(shm / "pool"), state_dir=str(shm / "state")) as store:
+            assert store.fsck().ok
+
+    in_fork(look)
+
+
 def test_rm_all(gismo: Run, store: Store, store_path: str) -> None:
     for tag in (1, 1, 2):
         store.put(b"x", tag=tag)
@@ -300,7 +398,7 @@ def test_a_closed_pipe_is_quiet(store: Store, store_path: str, shm: Path) -> Non
     assert listing.stderr is not None
     listing.stdout.readline()
     listing.stdout.close()
-    assert listing.wait(60) == 128 + signal.SIGPIPE
+    assert listing.wait(60) == exits.NO_READER == 128 + signal.SIGPIPE
     assert listing.stderr.read() == b""
     listing.stderr.close()
 
