@@ -57,7 +57,7 @@ def fsck_command(
         _show_held(held, processes)
         if of_ray is not None:
             held_by_ray.show(of_ray)
-        click.echo(_verdict(report, verify))
+        click.echo(_verdict(report, verify, repair))
     return exits.OK if report.ok else exits.CORRUPT
 
 
@@ -122,10 +122,14 @@ def _holder(one: ObjectInfo, processes: dict[int, ProcessInfo]) -> str:
     return hosts + (f" ({one.pins_here} pins here)" if one.pins_here else "")
 
 
-def _verdict(report: FsckReport, verify: bool) -> str:
+def _verdict(report: FsckReport, verify: bool, repair: bool) -> str:
     checked = f", {report.payloads_verified} payloads verified" if verify else ""
     state = "clean" if report.ok and not report.errors else f"{report.errors} errors"
-    advice = "" if report.ok else "; `gismo fsck --repair` mends what can be mended"
+    advice = ""
+    if not report.ok and repair:
+        advice = "; what is left cannot be mended: save what can be read (`gismo get`), then `gismo format --force`"
+    elif not report.ok:
+        advice = "; `gismo fsck --repair` mends what can be mended"
     return (
         f"{state}: {report.objects} objects{checked}, {report.warnings} warnings, {report.repaired} repaired, "
         f"{size_text(report.leaked_bytes)} leaked{advice}"

@@ -49,7 +49,7 @@ def code_of(error: Exception) -> int:
     if isinstance(error, OSError):
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return NOT_FOUND
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP, errno.EBUSY):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP, errno.EBUSY, errno.EROFS):
             return REFUSED
         if error.errno == errno.ENOSPC:
             return FULL

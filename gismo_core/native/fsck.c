@@ -57,9 +57,17 @@ static void check_copy(struct check *c) {
     memcpy(&last_copy, last, sizeof last_copy);
     bool first_ok = first_copy.magic == FMT_MAGIC && fmt_superblock_crc(&first_copy) == first_copy.crc;
     bool last_ok = last_copy.magic == FMT_MAGIC && fmt_superblock_crc(&last_copy) == last_copy.crc;
-    if (!first_ok || !last_ok || memcmp(&first_copy, &last_copy, sizeof first_copy) != 0)
-        say(c, GISMO_FSCK_ERROR, "superblock", UINT64_MAX, "the %s superblock is damaged; the other one is in use",
-            first_ok ? "second" : "first");
+    first_ok = first_ok && memcmp(&first_copy, &s->sb, sizeof first_copy) == 0;
+    last_ok = last_ok && memcmp(&last_copy, &s->sb, sizeof last_copy) == 0;
+    if (first_ok && last_ok)
+        return;
+    /* What is written is the same whoever does it: format alone writes another, and nobody may have the store open then. */
+    bool repaired = c->flags & GISMO_FSCK_REPAIR && !s->read_only &&
+                    medium_write_superblock(s, first_ok ? s->sb.size - FMT_SUPERBLOCK_BYTES : 0) == GISMO_OK;
+    say(c, repaired ? GISMO_FSCK_REPAIRED : GISMO_FSCK_ERROR, "superblock", UINT64_MAX,
+        repaired ? "the %s superblock was damaged: written anew from the other one"
+                 : "the %s superblock is damaged; the other one is in use (--repair writes it anew)",
+        first_ok ? "second" : "first");
 }
 
 static bool delete_damaged(struct check *c, uint32_t slot) {

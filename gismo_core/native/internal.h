@@ -146,6 +146,7 @@ int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes); /* the first of 
 int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 /* Pages for an extent that is to be written, so that writing it cannot meet a full file system. */
 int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+int medium_write_superblock(struct gismo_store *s, uint64_t offset); /* the one in use, over a damaged one */
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
 #define MEDIUM_LOCK_JOIN 0

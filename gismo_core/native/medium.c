@@ -150,7 +150,10 @@ int superblock_read(const void *first, const void *last, uint64_t medium_size, s
         return GISMO_OK;
     }
     if (why[0])
-        return fail(GISMO_ECORRUPT, "the superblock and its copy cannot be used: %s", why);
+        return fail(GISMO_ECORRUPT,
+                    "the superblock and its copy cannot be used: %s. Put the medium back as it was, or `gismo format "
+                    "--force` makes a new store there",
+                    why);
     return fail(GISMO_ENOTSTORE, "there is no Gismo store here: `gismo format` makes one");
 }
 
@@ -183,6 +186,8 @@ static int open_checked(const char *path, const char **bare, int *kind, int flag
         return fail_errno(GISMO_EPERM,
                           "%s belongs to another user or is not yours to open: ask its owner to format it with --mode",
                           *bare);
+    if (errno == EROFS)
+        return fail_errno(GISMO_ESYS, "%s can only be looked at (`gismo ls`, `info`, `fsck`)", *bare);
     return fail_errno(GISMO_ESYS, "cannot open %s", *bare);
 }
 
@@ -308,6 +313,13 @@ static void write_superblock(struct fmt_superblock *at, const struct fmt_superbl
     prim_publish(ALWAYS_FLUSH, at, sizeof *at);
     prim_store64(&to[0], words[0]);
     prim_publish(ALWAYS_FLUSH, at, FMT_LINE);
+}
+
+int medium_write_superblock(struct gismo_store *s, uint64_t offset) {
+    int status = medium_make_writable(s, offset, FMT_SUPERBLOCK_BYTES);
+    if (status == GISMO_OK)
+        write_superblock((void *)(s->base + offset), &s->sb);
+    return status;
 }
 
 /* In this order a format that dies leaves the old store, none, or the new one; never half of one (FORMAT.md). */

@@ -369,6 +369,35 @@ def test_fsck_finds_a_changed_payload(gismo: Run, store: Store, store_path: str)
     assert gismo("fsck", store_path).code == exits.OK
 
 
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_a_damaged_superblock_is_mended(gismo: Run, store_path: str, which: str) -> None:
+    at = 60 if which == "first" else os.path.getsize(store_path) - 4096 + 60
+    sound = Path(store_path).read_bytes()
+    with open(store_path, "r+b") as medium:
+        medium.seek(at)
+        medium.write(b"\xff")
+    found = gismo("fsck", store_path)
+    assert found.code == exits.CORRUPT
+    assert f"the {which} superblock is damaged" in found.out
+    assert "--repair" in found.out
+    mended = gismo("fsck", store_path, "--repair", "--json")
+    assert mended.code == exits.OK
+    assert mended.document["report"]["repaired"] == 1
+    assert gismo("fsck", store_path).code == exits.OK
+    now = Path(store_path).read_bytes()
+    assert now[:4096] == sound[:4096]
+    assert now[-4096:] == sound[-4096:]
+
+
+def test_a_store_that_was_cut_says_so(gismo: Run, store_path: str) -> None:
+    os.truncate(store_path, os.path.getsize(store_path) // 2)
+    for words in (("info",), ("ls",), ("get", "x"), ("fsck",), ("fsck", "--repair")):
+        failed = gismo(words[0], store_path, *words[1:])
+        assert failed.code == exits.CORRUPT
+        assert "was cut" in failed.err
+        assert "format --force" in failed.err
+
+
 def test_doctor(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = gismo("doctor", store_path, "--json")
     by_name = {one["name"]: one for one in checked.document["checks"]}
