@@ -500,25 +500,35 @@ class Store:
 
     def tags(self) -> tuple[records.TagInfo, ...]:
         """What the objects of each tag take, the largest first (a scan: about a second for 10**6 objects)."""
-        return tuple(sorted(self._scan_tags(math.inf), key=lambda one: one.extent_bytes, reverse=True))
+        return self.use()[0]
 
-    def _scan_tags(self, until_s: float) -> list[records.TagInfo]:
+    def use(self) -> tuple[tuple[records.TagInfo, ...], dict[int, int]]:
+        """tags(), and by the same scan how many objects each other host holds or lately held, by host id."""
+        tags, pinned = self._scan_use(math.inf)
+        return tuple(sorted(tags, key=lambda one: one.extent_bytes, reverse=True)), pinned
+
+    def _scan_use(self, until_s: float) -> tuple[list[records.TagInfo], dict[int, int]]:
         from gismo_core import records
 
         totals: dict[int, list[int]] = {}
+        pinned: dict[int, int] = {}
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
         seen = 0
         while not self._next(cursor, raw):
-            tag, extent_bytes, pins = records.object_tag(raw)
+            tag, extent_bytes, pinned_hosts, pins = records.object_use(raw)
             total = totals.setdefault(tag, [0, 0, 0])
             total[0] += 1
             total[1] += extent_bytes
             total[2] += pins
+            while pinned_hosts:
+                host = (pinned_hosts & -pinned_hosts).bit_length() - 1
+                pinned[host] = pinned.get(host, 0) + 1
+                pinned_hosts &= pinned_hosts - 1
             seen += 1
             if seen % 256 == 0 and time.monotonic() > until_s:
                 break
-        return [records.TagInfo(tag, *total) for tag, total in totals.items()]
+        return [records.TagInfo(tag, *total) for tag, total in totals.items()], pinned
 
     def fsck(
         self,
@@ -633,7 +643,7 @@ class Store:
         from gismo_core import records
 
         try:
-            tags = self._scan_tags(time.monotonic() + _HOLDERS_SCAN_S)
+            tags, _ = self._scan_use(time.monotonic() + _HOLDERS_SCAN_S)
             return records.holders(self.processes(), tags, _HOLDERS_MAX)
         except errors.GismoError:
             return ()  # closed or failed meanwhile: the numbers of the error stand without it

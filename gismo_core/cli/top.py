@@ -30,6 +30,7 @@ class Sample:
     monotonic_s: float
     stats: Stats
     hosts: tuple[HostInfo, ...]
+    pins_of_hosts: dict[int, int]
     processes: tuple[ProcessInfo, ...]
     tags: tuple[TagInfo, ...]
     ray: held_by_ray.Groups | None = None
@@ -82,12 +83,16 @@ def top_command(
 
 def take(store: Store, watch: held_by_ray.Watch | None = None) -> Sample:
     """Look once."""
-    tags = store.tags()
+    tags, held = store.use()
+    hosts, processes = store.hosts(), store.processes()
+    # Of this host each pin is known, of the others which objects they hold.
+    held |= {one.host_id: sum(tag.pins for tag in tags) for one in hosts if one.is_self}
     return Sample(
         time.monotonic(),
         store.stats(),
-        store.hosts(),
-        tuple(one for one in store.processes() if not one.is_self),
+        hosts,
+        held,
+        tuple(one for one in processes if not one.is_self),
         tags,
         watch.groups() if watch is not None and held_by_ray.any_of(tags) else None,
     )
@@ -114,7 +119,12 @@ def report(before: Sample, now: Sample) -> dict[str, Any]:
         "interval_s": elapsed_s,
         "store": {**_fields(now.stats), **rates(before.stats, now.stats, elapsed_s)},
         "hosts": [
-            {**_fields(one), **_growth(old_hosts.get(one.host_id), one, "used_bytes", elapsed_s)} for one in now.hosts
+            {
+                **_fields(one),
+                "pins": now.pins_of_hosts.get(one.host_id, 0),
+                **_growth(old_hosts.get(one.host_id), one, "used_bytes", elapsed_s),
+            }
+            for one in now.hosts
         ],
         "processes": [
             {**_fields(one), **rates(old_processes.get((one.index, one.epoch)), one, elapsed_s)}
@@ -161,13 +171,14 @@ def screen(path: str, before: Sample, now: Sample) -> str:
         here,
         "",
         table_text(
-            (">HOST", "STATE", ">OBJECTS", ">BYTES", ">BYTES/S", "LAST SEEN"),
+            (">HOST", "STATE", ">OBJECTS", ">BYTES", ">PINS", ">BYTES/S", "LAST SEEN"),
             [
                 (
                     f"{one['host_id']}{'*' if one['is_self'] else ''}",
                     one["state"].name.lower(),
                     str(one["objects"]),
                     size_text(one["used_bytes"]),
+                    str(one["pins"]),
                     _signed(one["bytes_growth_per_s"]),
                     time_text(one["heartbeat_unix_ns"]),
                 )

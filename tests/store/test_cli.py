@@ -235,6 +235,15 @@ def test_seeing(gismo: Run, store: Store, store_path: str) -> None:
     draft.abort()
 
 
+def test_top_tells_the_pins_of_each_host(gismo: Run, store: Store, store_path: str, shm: Path) -> None:
+    handles = [store.put(b"x") for _ in range(3)]
+    with gismo_core.open(store_path, state_dir=shm / "other") as other:
+        views = [other.get(handle) for handle in handles[:2]] + [store.get(handles[0]) for _ in range(4)]
+        seen = gismo("top", store_path, "--state-dir", shm / "state", "--once", "--interval", "0.1", "--json").document
+        assert {one["host_id"]: one["pins"] for one in seen["hosts"]} == {store.host_id: 4, other.host_id: 2}
+        del views
+
+
 def test_rates_of_top(store: Store, store_path: str, shm: Path) -> None:
     watching = command("top", store_path, "--state-dir", shm / "state", "--interval", "0.5", "--once", "--json")
     end_s = time.monotonic() + 60
