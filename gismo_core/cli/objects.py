@@ -100,7 +100,11 @@ def _put(store: Store, source: BinaryIO, name: str | None, tag: int, wait_s: flo
     status = os.fstat(source.fileno())
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         # A pipe, or a file like those in /proc that says 0: the length is known only at the end.
-        return store.put(source.read(), name=name, tag=tag, wait_s=wait_s)
+        # No more is read than fits, so that what never ends (yes | gismo put STORE -) ends as a full store.
+        data = bytearray()
+        while len(data) <= store.info.data_bytes and (part := source.read(_CHUNK_BYTES)):
+            data += part
+        return store.put(data, name=name, tag=tag, wait_s=wait_s)
     total = max(0, status.st_size - source.tell())
     with store.create(total, name=name, tag=tag, wait_s=wait_s) as draft, progress("copying", total) as update:
         done = 0

@@ -189,6 +189,14 @@ def test_full(gismo: Run, store_path: str, tmp_path: Path) -> None:
     assert gismo("ls", store_path, "--json", "--all").document == []
 
 
+def test_what_never_ends_is_too_large(store_path: str, shm: Path) -> None:
+    with open("/dev/zero", "rb") as zeros:
+        putting = command("put", store_path, "-", "--state-dir", shm / "state", "--json", stdin=zeros)
+        _, errors = putting.communicate(timeout=60)
+    assert putting.returncode == exits.FULL
+    assert json.loads(errors)["error"]["type"] == "StoreFull"
+
+
 def test_the_store_from_the_environment(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GISMO_STORE", store_path)
     info = gismo("info", "--json").document
