@@ -24,6 +24,8 @@ BUFFERS_MAX = 1048576
 SEAL_CRC = 1
 FSCK_VERIFY = 1
 FSCK_REPAIR = 2
+FSCK_TELL = 4
+FSCK_PROGRESS = 4
 
 u8, u32, u64, i32, i64, ptr = c.c_uint8, c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_void_p
 

@@ -535,10 +535,12 @@ class Store:
         verify: bool = False,
         repair: bool = False,
         on_finding: Callable[[records.Finding], object] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> records.FsckReport:
         """Check the whole store. verify: payloads against their CRCs too. repair: mend what can be mended.
 
-        on_finding is called for each finding as it is made. Problems are reported, not raised.
+        on_finding is called for each finding as it is made, progress(verified_bytes) about every 64 MiB of payloads.
+        Problems are reported, not raised.
         """
         from gismo_core import records
         from gismo_core._aside import run_aside
@@ -546,11 +548,16 @@ class Store:
         findings: list[records.Finding] = []
         raw = _native.CFsckResult()
         flags = (_native.FSCK_VERIFY if verify else 0) | (_native.FSCK_REPAIR if repair else 0)
+        flags |= _native.FSCK_TELL if progress is not None else 0
 
         def call(report: Callable[..., int]) -> int:
             return self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
 
         def seen(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
+            if severity == _native.FSCK_PROGRESS:
+                if progress is not None:
+                    progress(slot)
+                return
             found = records.finding(severity, code, message, slot)
             findings.append(found)
             if on_finding is not None:

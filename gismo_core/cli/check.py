@@ -14,7 +14,7 @@ from gismo_core.cli.options import (
     or_none,
     store_argument,
 )
-from gismo_core.cli.output import age_text, show_json, show_table, size_text, time_text
+from gismo_core.cli.output import age_text, progress, show_json, show_table, size_text, time_text
 from gismo_core.records import Finding, FsckReport, ObjectInfo, ObjectState, ProcessInfo
 from gismo_core.store import Store
 
@@ -46,7 +46,11 @@ def fsck_command(
     """
     opening = open_store if repair else open_to_look
     with opening(store, host_id=host_id, state_dir=state_dir) as opened:
-        report = opened.fsck(verify=verify, repair=repair, on_finding=None if as_json else _show_finding)
+        used_bytes = getattr(or_none(opened.stats), "used_bytes", None) if verify else None
+        with progress("verifying", used_bytes, wanted=verify and not as_json) as update:
+            report = opened.fsck(
+                verify=verify, repair=repair, on_finding=None if as_json else _show_finding, progress=update
+            )
         processes: tuple[ProcessInfo, ...] = or_none(opened.processes) or ()
         held = _held(opened)
         of_ray = held_by_ray.look(opened, address) if with_ray else None

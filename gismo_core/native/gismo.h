@@ -301,8 +301,18 @@ GISMO_API int gismo_process(gismo_store *store, uint32_t *cursor, gismo_process_
 /* Takes a host that is gone for good out of the store. Without confirmed_off: GISMO_EBUSY unless it is provably gone. */
 GISMO_API int gismo_evict_host(gismo_store *store, uint32_t host_id, uint32_t confirmed_off);
 
-enum gismo_fsck_flags { GISMO_FSCK_VERIFY = 1 /* payload CRCs */, GISMO_FSCK_REPAIR = 2 };
-enum gismo_fsck_severity { GISMO_FSCK_NOTE = 0, GISMO_FSCK_WARNING = 1, GISMO_FSCK_ERROR = 2, GISMO_FSCK_REPAIRED = 3 };
+enum gismo_fsck_flags {
+    GISMO_FSCK_VERIFY = 1, /* payload CRCs */
+    GISMO_FSCK_REPAIR = 2,
+    GISMO_FSCK_TELL = 4 /* report GISMO_FSCK_PROGRESS, too */
+};
+enum gismo_fsck_severity {
+    GISMO_FSCK_NOTE = 0,
+    GISMO_FSCK_WARNING = 1,
+    GISMO_FSCK_ERROR = 2,
+    GISMO_FSCK_REPAIRED = 3,
+    GISMO_FSCK_PROGRESS = 4 /* no finding: `slot` is how many bytes of payloads have been verified so far */
+};
 typedef void (*gismo_fsck_report)(uint32_t severity, const char *code, const char *message, uint64_t slot, void *ctx);
 typedef struct gismo_fsck_result {
     uint64_t objects, payloads_verified, notes, warnings, errors, repaired;

@@ -430,6 +430,24 @@ def test_a_follower_tells_what_is_new_and_what_is_gone(store: Store) -> None:
     assert store.count_sealed(tag=tag, mask=mask) == 5000
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_verifying_tells_how_far_it_is(make_store: Callable[..., str], shm: Path, read_only: bool) -> None:
+    path = make_store(512 * MiB)
+    told: list[int] = []
+    with gismo_core.open(path, state_dir=shm / "state") as store:
+        for nbytes in (200 * MiB, 30 * MiB, 50 * MiB):
+            store.put(bytes(nbytes))
+        with gismo_core.open(path, state_dir=shm / "state", read_only=read_only) as looking:
+            assert looking.fsck(progress=told.append).ok
+            assert told == []  # nothing was to be verified
+            report = looking.fsck(verify=True, progress=told.append)
+    assert report.payloads_verified == 3
+    assert report.findings == ()
+    assert len(told) == 4
+    assert told == sorted(told)
+    assert 256 * MiB <= told[-1] <= 280 * MiB
+
+
 def test_peek_copies_without_a_pin(store: Store) -> None:
     handle = store.put([b"head", b"body" * 1000])
     assert store.peek(handle, 4) == b"head"
