@@ -323,10 +323,13 @@ int medium_write_superblock(struct gismo_store *s, uint64_t offset) {
 }
 
 /* In this order a format that dies leaves the old store, none, or the new one; never half of one (FORMAT.md). */
-static int write_store(uint8_t *base, const struct fmt_superblock *sb) {
+static int write_store(uint8_t *base, uint64_t mapped, const struct fmt_superblock *sb) {
     struct fmt_superblock *first = (void *)base, *last = (void *)(base + sb->size - FMT_SUPERBLOCK_BYTES);
     erase_superblock(first);
     erase_superblock(last);
+    /* Of an older store that filled the device, which this one does not: open looks for a copy there. */
+    if (mapped > sb->size)
+        erase_superblock((void *)(base + mapped - FMT_SUPERBLOCK_BYTES));
     zero_and_flush(base + sb->lanes_offset, sb->data_offset - sb->lanes_offset);
     write_superblock(last, sb);
     write_superblock(first, sb);
@@ -435,7 +438,10 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
     GISMO_SITE(SHARED);
     if (!is_dax && bytes != size && ftruncate(fd, (off_t)size) != 0)
         return fail_errno(GISMO_EMEDIA, "cannot give %s a size of %llu bytes", bare, (unsigned long long)size);
-    uint64_t map_bytes = is_dax ? (size + align - 1) / align * align : size;
+    uint64_t map_bytes = is_dax ? bytes / align * align : size;
+    if (size > map_bytes)
+        return fail(GISMO_EINVAL, "%s has %llu bytes that can be mapped, not %llu", bare, (unsigned long long)map_bytes,
+                    (unsigned long long)size);
     uint8_t *base = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (is_dax ? 0 : MAP_NORESERVE), fd, 0);
     if (base == MAP_FAILED)
         return fail_errno(GISMO_ESYS, "cannot map %s", bare);
@@ -463,7 +469,7 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
     else if (!is_dax && fallocate(fd, 0, 0, (off_t)sb.data_offset) != 0 && errno != EOPNOTSUPP)
         status = fail_errno(GISMO_EMEDIA, "no room for the store's metadata on this file system");
     if (status == GISMO_OK)
-        status = GUARDED(NULL, write_store(base, &sb));
+        status = GUARDED(NULL, write_store(base, map_bytes, &sb));
     munmap(base, map_bytes);
     if (status == GISMO_OK && uuid_out)
         memcpy(uuid_out, sb.uuid, 16);
