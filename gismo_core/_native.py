@@ -1,4 +1,4 @@
-"""The ctypes binding of libgismo.so (gismo.h, ABI 1). Nothing outside this package should need it.
+"""The ctypes binding of libgismo.so (gismo.h). Nothing outside this package should need it.
 
 Every function is bound twice where it matters: by PyDLL (keeps the GIL: a call that takes nanoseconds is over
 before another thread could have had it) and by CDLL (gives the GIL away: copies, flushes, waits, scans).
@@ -17,13 +17,15 @@ from typing import Any
 
 from gismo_core import errors
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 NAME_MAX = 255
 BUFFERS_MAX = 1048576
 
 SEAL_CRC = 1
 FSCK_VERIFY = 1
 FSCK_REPAIR = 2
+FSCK_TELL = 4
+FSCK_PROGRESS = 4
 
 u8, u32, u64, i32, i64, ptr = c.c_uint8, c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_void_p
 
@@ -278,6 +280,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "state_dir": ([ptr], c.c_char_p),
     "get_info": ([ptr, _P(Info)], c.c_int),
     "create": ([ptr, u64, _P(CreateOptions), _P(CObject)], c.c_int),
+    "write": ([ptr, _P(CObject), u64, ptr, u64], c.c_int),
     "seal": ([ptr, _P(CObject), u32], c.c_int),
     "abort": ([ptr, _P(CObject)], c.c_int),
     "put": ([ptr, _P(CBuffer), u32, _P(CreateOptions), _P(CHandle)], c.c_int),
@@ -306,6 +309,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
 # Over before another thread could have had the GIL; gismo_close keeps it for another reason, see NativeStore.
 _QUICK = (
     "create",
+    "write",
     "seal",
     "abort",
     "get",
@@ -314,7 +318,6 @@ _QUICK = (
     "delete",
     "next",
     "close",
-    "copy",
     "error_message",
     "error_detail",
 )

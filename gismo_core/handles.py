@@ -85,7 +85,10 @@ class Handle:
     @classmethod
     def from_bytes(cls, raw: bytes | bytearray | memoryview) -> Handle:
         """The inverse of to_bytes; InvalidArgument if it is not 48 bytes."""
-        return cls(bytes(raw))
+        try:
+            return cls(bytes(memoryview(raw)))
+        except TypeError as error:
+            raise InvalidArgument(f"a handle is {_LAYOUT.size} bytes as to_bytes() gave them, not {raw!r}") from error
 
     @classmethod
     def from_fields(
@@ -104,6 +107,8 @@ class Handle:
     @classmethod
     def parse(cls, text: str) -> Handle:
         """The inverse of str(handle); upper case and surrounding blanks are forgiven, typing errors are caught."""
+        if not isinstance(text, str):
+            raise InvalidArgument(f"a handle is parsed from its text, not from {text!r}; from_bytes() takes bytes")
         token = text.strip().lower()
         if not token.startswith(_PREFIX):
             raise InvalidArgument(f"{text!r} is no handle: one begins with {_PREFIX!r}, as `gismo put` printed it")

@@ -299,7 +299,7 @@ def process_info(raw: _native.CProcessInfo) -> ProcessInfo:
 
 # The fields of gismo_object_info after the handle and before the name, as one: a fourth of the cost of one by one.
 _OBJECT_FIELDS = struct.Struct("<32xQ8x4Q8I")
-_TAG_FIELDS = struct.Struct("<48xQ8xQ28xI8x")
+_USE_FIELDS = struct.Struct("<48xQ8xQQ20xI8x")
 
 
 def object_info(raw: _native.CObjectInfo) -> ObjectInfo:
@@ -369,10 +369,10 @@ def brief_handle(raw: memoryview, number: int) -> bytes:
     return bytes(raw[number * BRIEF_BYTES : number * BRIEF_BYTES + _HANDLE_BYTES])
 
 
-def object_tag(raw: _native.CObjectInfo) -> tuple[int, int, int]:
-    """Tag, extent bytes and pins here, from gismo_object_info."""
-    tag, extent_bytes, pins_here = _TAG_FIELDS.unpack_from(raw)
-    return tag, extent_bytes, pins_here
+def object_use(raw: _native.CObjectInfo) -> tuple[int, int, int, int]:
+    """Tag, extent bytes, hosts that pin it (bits) and pins here, from gismo_object_info."""
+    tag, extent_bytes, pinned_hosts, pins_here = _USE_FIELDS.unpack_from(raw)
+    return tag, extent_bytes, pinned_hosts, pins_here
 
 
 def finding(severity: int, code: bytes, message: bytes, slot: int) -> Finding:

@@ -34,6 +34,7 @@ _Path = str | os.PathLike[str]
 _QUICK_PUT_BYTES = 64 * 1024
 # Waits are cut into slices, so that Python can see a signal (Ctrl-C) between them.
 _WAIT_SLICE_NS = 100_000_000
+_FOR_EVER_S = 1e9  # decades
 _WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
@@ -81,9 +82,9 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
             node_marker.check(marker, _probe(library, where).store_uuid)
             host_id = marker.host_id
     options = _native.OpenOptions(
-        state_dir=os.fsencode(state_dir) if state_dir is not None else None,
+        state_dir=_encode_directory(state_dir) if state_dir is not None else None,
         host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
-        read_only=read_only,
+        read_only=bool(read_only),
     )
     pointer = ctypes.c_void_p()
     status = library.slow.open(where, options, pointer)
@@ -115,10 +116,15 @@ def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.forma
     size: bytes; a file is made that large. None: what the file or device has.
     max_objects, max_hosts: None for a default from the size; at most 64 hosts.
     coherence: "hardware" (the hosts' caches are coherent, or there is one host) or "software".
-    mode: permission bits of a file that is made; the umask does not apply.
+    mode: permission bits of the file, also of one that was there; the umask does not apply. A device keeps its own.
     force: overwrite what is there, even if it is not a store, or is one. Without it: StoreExists.
     populate: touch every page of a file now, so that no later put can find the file system full.
     progress: called as progress(done_bytes, total_bytes) at least every 256 MiB; an exception in it stops.
+    store_uuid: the name that the store gets; None for a random one.
+
+    Errors: StoreExists (something is there: `force`), InvalidArgument (sizes), StoreBusy (somebody has it open),
+    MediaError (no room on the file system), StorePermissionError, NotAStore (no file and no DAX device),
+    SystemCallError.
     """
     library = _native.load()
     if coherence not in ("hardware", "software"):
@@ -133,26 +139,27 @@ def format(  # noqa: A001 - the name fixed by the design, as in gismo_core.forma
         populate=populate,
     )
     if store_uuid is not None:
+        if not isinstance(store_uuid, uuid.UUID):
+            raise errors.InvalidArgument(f"store_uuid is a uuid.UUID, not {store_uuid!r}")
         options.store_uuid[:] = store_uuid.bytes
-    raised: list[BaseException] = []
-
-    # Always there, so that Ctrl-C is seen between two chunks.
-    def report(done_bytes: int, total_bytes: int, _: Any) -> int:
-        try:
-            if progress is not None:
-                progress(done_bytes, total_bytes)
-        except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
-            raised.append(error)
-            return 1
-        return 0
-
+    if progress is not None and not callable(progress):
+        raise errors.InvalidArgument(f"progress is called as progress(done_bytes, total_bytes); {progress!r} cannot be")
     made = ctypes.create_string_buffer(16)
     where = _encode_path(path)
-    status = library.slow.format(where, options, _native.ProgressFunction(report), None, made)
-    if raised:
-        raise raised[0]
-    if status:
-        raise library.error(status)
+
+    def call(report: Callable[..., int]) -> errors.GismoError | None:
+        status = library.slow.format(where, options, _native.ProgressFunction(report), None, made)
+        return library.error(status) if status else None  # the message is this thread's
+
+    def seen(done_bytes: int, total_bytes: int, _: Any) -> None:
+        if progress is not None:
+            progress(done_bytes, total_bytes)
+
+    from gismo_core._aside import run_aside  # here: a worker of Ray never needs it, and starts the sooner
+
+    failed = run_aside(call, seen)
+    if failed is not None:
+        raise failed
     return _probe(library, where)
 
 
@@ -329,7 +336,7 @@ class Store:
 
         keep: kept alive for as long as any buffer of the view is, like the pin itself.
 
-        Errors: ObjectGone (deleted), InvalidArgument (another store's handle, a forged one), StoreClosed.
+        Errors: ObjectGone (deleted, or of another store), InvalidArgument (a forged handle), StoreClosed, MediaError.
         """
         if handle.__class__ is not Handle:
             raise _not_a_handle(handle)
@@ -364,7 +371,8 @@ class Store:
     def lookup(self, name: str, wait_s: float | None = None) -> Handle:
         """The handle of the object with this name; where several hosts gave it, the lowest host's.
 
-        wait_s: wait this many seconds for it to appear (math.inf: for ever). NameNotFound otherwise.
+        wait_s: wait this many seconds for it to appear (math.inf: for ever). NameNotFound otherwise; StoreClosed,
+        InvalidArgument.
         """
         native = self._native
         if native.closed:
@@ -492,62 +500,79 @@ class Store:
 
     def tags(self) -> tuple[records.TagInfo, ...]:
         """What the objects of each tag take, the largest first (a scan: about a second for 10**6 objects)."""
-        return tuple(sorted(self._scan_tags(math.inf), key=lambda one: one.extent_bytes, reverse=True))
+        return self.use()[0]
 
-    def _scan_tags(self, until_s: float) -> list[records.TagInfo]:
+    def use(self) -> tuple[tuple[records.TagInfo, ...], dict[int, int]]:
+        """tags(), and by the same scan how many objects each other host holds or lately held, by host id."""
+        tags, pinned = self._scan_use(math.inf)
+        return tuple(sorted(tags, key=lambda one: one.extent_bytes, reverse=True)), pinned
+
+    def _scan_use(self, until_s: float) -> tuple[list[records.TagInfo], dict[int, int]]:
         from gismo_core import records
 
         totals: dict[int, list[int]] = {}
+        pinned: dict[int, int] = {}
         cursor = ctypes.c_uint64(0)
         raw = _native.CObjectInfo()
         seen = 0
         while not self._next(cursor, raw):
-            tag, extent_bytes, pins = records.object_tag(raw)
+            tag, extent_bytes, pinned_hosts, pins = records.object_use(raw)
             total = totals.setdefault(tag, [0, 0, 0])
             total[0] += 1
             total[1] += extent_bytes
             total[2] += pins
+            while pinned_hosts:
+                host = (pinned_hosts & -pinned_hosts).bit_length() - 1
+                pinned[host] = pinned.get(host, 0) + 1
+                pinned_hosts &= pinned_hosts - 1
             seen += 1
             if seen % 256 == 0 and time.monotonic() > until_s:
                 break
-        return [records.TagInfo(tag, *total) for tag, total in totals.items()]
+        return [records.TagInfo(tag, *total) for tag, total in totals.items()], pinned
 
     def fsck(
         self,
         verify: bool = False,
         repair: bool = False,
         on_finding: Callable[[records.Finding], object] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> records.FsckReport:
         """Check the whole store. verify: payloads against their CRCs too. repair: mend what can be mended.
 
-        on_finding is called for each finding as it is made. Problems are reported, not raised.
+        on_finding is called for each finding as it is made, progress(verified_bytes) about every 64 MiB of payloads.
+        Problems are reported, not raised.
         """
         from gismo_core import records
+        from gismo_core._aside import run_aside
 
         findings: list[records.Finding] = []
-        raised: list[BaseException] = []
-
-        def report(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
-            try:
-                finding = records.finding(severity, code, message, slot)
-                findings.append(finding)
-                if on_finding is not None and not raised:
-                    on_finding(finding)
-            except BaseException as error:  # noqa: BLE001 - raised again below, C cannot carry it
-                raised.append(error)
-
         raw = _native.CFsckResult()
         flags = (_native.FSCK_VERIFY if verify else 0) | (_native.FSCK_REPAIR if repair else 0)
-        status = self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
-        if raised:
-            raise raised[0]
+        flags |= _native.FSCK_TELL if progress is not None else 0
+
+        def call(report: Callable[..., int]) -> int:
+            return self._slow("fsck", flags, _native.FsckFunction(report), None, raw, end=errors.ECORRUPT)
+
+        def seen(severity: int, code: bytes, message: bytes, slot: int, _: Any) -> None:
+            if severity == _native.FSCK_PROGRESS:
+                if progress is not None:
+                    progress(slot)
+                return
+            found = records.finding(severity, code, message, slot)
+            findings.append(found)
+            if on_finding is not None:
+                on_finding(found)
+
+        # It cannot be stopped, and what --repair began shall not go on unseen.
+        status = run_aside(call, seen, abandon=not repair)
         return records.fsck_report(raw, status == errors.OK, tuple(findings))
 
     def evict_host(self, host_id: int, confirmed_off: bool = False) -> None:
         """Take a host that is gone for good out of the store, so that its room can be used again.
 
         confirmed_off: you know that it is off and will not come back; a wrong word corrupts the store. Without it,
-        StoreBusy unless the host is provably gone.
+        StoreBusy unless the host is provably gone. This version can evict none and says so: Unsupported. What a host
+        that is gone has written stays readable meanwhile, and its room is not used again.
         """
         self._slow("evict_host", _integer("host_id", host_id, 31), int(confirmed_off))
 
@@ -598,9 +623,13 @@ class Store:
         if wait_s is None:
             with native:
                 return call(0)
-        if not wait_s >= 0:
+        try:
+            sound = wait_s >= 0
+        except TypeError:
+            sound = False
+        if not sound:
             raise errors.InvalidArgument(f"wait_s is a number of seconds, 0 or more, or math.inf, not {wait_s!r}")
-        end_ns = None if math.isinf(wait_s) else time.monotonic_ns() + int(wait_s * 1e9)
+        end_ns = time.monotonic_ns() + int(wait_s * 1e9) if wait_s < _FOR_EVER_S else None
         while True:
             left_ns = _WAIT_SLICE_NS if end_ns is None else max(0, end_ns - time.monotonic_ns())
             with native:
@@ -621,7 +650,7 @@ class Store:
         from gismo_core import records
 
         try:
-            tags = self._scan_tags(time.monotonic() + _HOLDERS_SCAN_S)
+            tags, _ = self._scan_use(time.monotonic() + _HOLDERS_SCAN_S)
             return records.holders(self.processes(), tags, _HOLDERS_MAX)
         except errors.GismoError:
             return ()  # closed or failed meanwhile: the numbers of the error stand without it
@@ -652,6 +681,16 @@ def _encode_path(path: _Path | None) -> bytes:
         raise errors.InvalidArgument(f"a store is named by a path, not {path!r}") from error
     if not where or b"\0" in where:
         raise errors.InvalidArgument(f"{path!r} is no path of a store")
+    return where
+
+
+def _encode_directory(path: _Path) -> bytes:
+    try:
+        where = os.fsencode(path)
+    except TypeError as error:
+        raise errors.InvalidArgument(f"a state directory is named by a path, not {path!r}") from error
+    if not where or b"\0" in where:
+        raise errors.InvalidArgument(f"{path!r} is no path of a state directory")
     return where
 
 

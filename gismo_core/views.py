@@ -340,7 +340,7 @@ class Draft:
     def fill(self, buffers: Sequence[Buffer]) -> None:
         """Copy buffers into it from the start, end to end, each 64-byte aligned, as quickly as Store.put does.
 
-        InvalidArgument if one is not bytes-like and C-contiguous, or if they do not fit.
+        InvalidArgument if one is not bytes-like and C-contiguous, or if they do not fit; MediaError.
         """
         self._check_open("fill")
         native = self._store
@@ -352,23 +352,36 @@ class Draft:
                 end = starts[-1] + length
             if end > self.nbytes:
                 raise errors.InvalidArgument(f"{end} bytes do not fit into an object of {self.nbytes} bytes")
-            quick, slow, base = native.library.quick.copy, native.library.slow.copy, self._draft.data
+            quick, slow = native.library.quick.write, native.library.slow.write
             with native:
                 for start, (address, length) in zip(starts, pinned.parts(), strict=True):
                     if length:
-                        copy = quick if length < _QUICK_COPY_BYTES else slow
-                        copy(base + start, address, length, 0, 0, None)
+                        write = quick if length < _QUICK_COPY_BYTES else slow
+                        status = write(native.pointer, self._draft, start, address, length)
+                        if status:
+                            raise native.library.error(status)
 
     def write(self, offset: int, data: bytes) -> None:
         """Copy a few bytes to an offset: quicker than through `buffer`, which has to be made first.
 
-        InvalidArgument if they do not fit.
+        InvalidArgument if they do not fit; MediaError.
         """
         self._check_open("write to")
-        if not 0 <= offset <= self.nbytes - len(data):
-            raise errors.InvalidArgument(f"{len(data)} bytes at {offset} do not fit into {self.nbytes} bytes")
-        with self._store:
-            self._store.library.quick.copy(self._draft.data + offset, data, len(data), 0, 0, None)
+        if type(data) is not bytes:
+            raise errors.InvalidArgument(
+                f"write takes bytes, not {type(data).__name__}; fill takes all that is bytes-like"
+            )
+        try:
+            fits = 0 <= offset <= self.nbytes - len(data)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise errors.InvalidArgument(f"{len(data)} bytes at {offset!r} do not fit into {self.nbytes} bytes")
+        native = self._store
+        with native:
+            status = native.library.quick.write(native.pointer, self._draft, offset, data, len(data))
+        if status:
+            raise native.library.error(status)
 
     def __enter__(self) -> Self:
         return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click  # noqa: TID253 - this module is a command line
@@ -86,16 +88,22 @@ def _measure(
     if not selection:
         raise click.UsageError(f"no row matches {only!r}; `gismo bench {name} --list` names them")
     if list_rows:
-        for group, wanted in selection:
-            for row in group.rows:
-                if row.name in wanted:
-                    click.echo(f"{row.name} [{row.unit}]  {row.what}")
+        rows = [row for group, wanted in selection for row in group.rows if row.name in wanted]
+        if as_json:
+            click.echo(json.dumps([{"name": row.name, "unit": row.unit, "what": row.what} for row in rows]))
+            return
+        for row in rows:
+            click.echo(f"{row.name} [{row.unit}]  {row.what}")
         return
     report = Report()
-    with work_directory() as work:
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(work_directory())
         try:
             medium = choose(store_spec, work, destroy=destroy)
-        except (RefusedError, NativeError) as error:
+            if medium.kind == "directory" and medium.path != work:
+                # In one of our own: what the user has there is not ours to touch, whatever it is called.
+                medium = replace(medium, path=stack.enter_context(work_directory(medium.path)))
+        except (RefusedError, NativeError, OSError) as error:
             raise click.UsageError(str(error)) from error
         except MissingLibraryError as error:
             raise click.ClickException(str(error)) from error

@@ -67,6 +67,8 @@ class Medium:
             format_(spec)
             yield spec
             return
+        if beside and path.exists():
+            raise RefusedError(f"{path} is in the way of the benchmark: move it elsewhere")
         try:
             if not self.keep:
                 path.unlink(missing_ok=True)
@@ -136,7 +138,10 @@ def _dax_number(path: Path, name: str) -> int:
 def parse_store(text: str) -> tuple[Kind, Path]:
     """``file:PATH``, ``dax:PATH``, or a bare path: dax for a character device, else a file or a directory."""
     kind, colon, rest = text.partition(":")
-    path = Path(rest if colon and kind in ("file", "dax") else text)
+    name = rest if colon and kind in ("file", "dax") else text
+    if not name:
+        raise RefusedError(f"{text!r} names no path; say file:PATH, dax:PATH or a directory")
+    path = Path(name)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -55,8 +55,8 @@ class Report:
 
 
 @contextlib.contextmanager
-def work_directory() -> Iterator[Path]:
-    """A directory on tmpfs that is gone afterwards, also after Ctrl-C and SIGTERM; after SIGKILL, by the next run.
+def work_directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory, in `parent` or on tmpfs, that is gone afterwards, also after Ctrl-C and SIGTERM; after SIGKILL, by the next run.
 
     A lock on it says that its run is alive, whatever PID namespace that is in.
     """
@@ -65,7 +65,8 @@ def work_directory() -> Iterator[Path]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    parent = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    if parent is None:
+        parent = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
     remove_abandoned(parent)
     path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -14,7 +14,7 @@ from gismo_core.cli.options import (
     or_none,
     store_argument,
 )
-from gismo_core.cli.output import age_text, show_json, show_table, size_text, time_text
+from gismo_core.cli.output import age_text, progress, show_json, show_table, size_text, time_text
 from gismo_core.records import Finding, FsckReport, ObjectInfo, ObjectState, ProcessInfo
 from gismo_core.store import Store
 
@@ -46,7 +46,11 @@ def fsck_command(
     """
     opening = open_store if repair else open_to_look
     with opening(store, host_id=host_id, state_dir=state_dir) as opened:
-        report = opened.fsck(verify=verify, repair=repair, on_finding=None if as_json else _show_finding)
+        used_bytes = getattr(or_none(opened.stats), "used_bytes", None) if verify else None
+        with progress("verifying", used_bytes, wanted=verify and not as_json) as update:
+            report = opened.fsck(
+                verify=verify, repair=repair, on_finding=None if as_json else _show_finding, progress=update
+            )
         processes: tuple[ProcessInfo, ...] = or_none(opened.processes) or ()
         held = _held(opened)
         of_ray = held_by_ray.look(opened, address) if with_ray else None
@@ -57,7 +61,7 @@ def fsck_command(
         _show_held(held, processes)
         if of_ray is not None:
             held_by_ray.show(of_ray)
-        click.echo(_verdict(report, verify))
+        click.echo(_verdict(report, verify, repair))
     return exits.OK if report.ok else exits.CORRUPT
 
 
@@ -122,10 +126,14 @@ def _holder(one: ObjectInfo, processes: dict[int, ProcessInfo]) -> str:
     return hosts + (f" ({one.pins_here} pins here)" if one.pins_here else "")
 
 
-def _verdict(report: FsckReport, verify: bool) -> str:
+def _verdict(report: FsckReport, verify: bool, repair: bool) -> str:
     checked = f", {report.payloads_verified} payloads verified" if verify else ""
     state = "clean" if report.ok and not report.errors else f"{report.errors} errors"
-    advice = "" if report.ok else "; `gismo fsck --repair` mends what can be mended"
+    advice = ""
+    if not report.ok and repair:
+        advice = "; what is left cannot be mended: save what can be read (`gismo get`), then `gismo format --force`"
+    elif not report.ok:
+        advice = "; `gismo fsck --repair` mends what can be mended"
     return (
         f"{state}: {report.objects} objects{checked}, {report.warnings} warnings, {report.repaired} repaired, "
         f"{size_text(report.leaked_bytes)} leaked{advice}"

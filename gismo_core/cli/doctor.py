@@ -224,7 +224,7 @@ def _store(path: str) -> Check:
     except InvalidArgument as error:
         return Check("store", "fail", str(error))
     except (GismoError, OSError) as error:
-        return Check("store", "fail", f"{path}: {error}")
+        return Check("store", "fail", str(error) if path in str(error) else f"{path}: {error}")
     return Check("store", "ok", f"{path}: {info.store_uuid}, {size_text(info.data_bytes)} for objects")
 
 

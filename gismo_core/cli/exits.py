@@ -16,11 +16,12 @@ REFUSED = 6  # not permitted, exists already, in use, fenced
 NOT_A_STORE = 7  # or one that this version does not know
 MEDIA = 8  # the medium failed underneath
 INTERRUPTED = 130  # Ctrl-C
+NO_READER = 141  # whoever read our output left, as in `gismo ls | head`
 
 HELP = """\b
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found or gone, 4 full,
 5 corrupt, 6 refused (not permitted, exists, in use), 7 not a store of this
-version, 8 the medium failed, 130 interrupted."""
+version, 8 the medium failed, 130 interrupted, 141 the reader of its output left."""
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.InvalidArgument, USAGE),
@@ -48,7 +49,7 @@ def code_of(error: Exception) -> int:
     if isinstance(error, OSError):
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return NOT_FOUND
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP, errno.EBUSY):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP, errno.EBUSY, errno.EROFS):
             return REFUSED
         if error.errno == errno.ENOSPC:
             return FULL

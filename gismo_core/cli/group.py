@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +73,8 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def gismo() -> None:
     """Objects in memory that several hosts share: one copy, no daemon.
 
-    A STORE is file:PATH, dax:PATH, or a bare path (dax for a character device, else file).
+    A STORE is file:PATH, dax:PATH, or a bare path (dax for a character device, else file). Where it is shown as [STORE]
+    it may be left out: then it is $GISMO_STORE.
 
     \b
     gismo format --size 4GiB /dev/shm/pool
@@ -86,6 +86,9 @@ def gismo() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `gismo`; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by who started us
+        click.echo("gismo: standard output is closed: send it to /dev/null if nobody is to see it", err=True)
+        return exits.ERROR
     try:
         try:
             result: Any = gismo.main(args=given, prog_name="gismo", standalone_mode=False)
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ReaderLeft:
         # What is still buffered has nowhere to go, and the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return exits.NO_READER
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
@@ -109,10 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GismoError, OSError) as error:
         code = exits.code_of(error)
         if "--json" in given:
-            _complain_json(type(error).__name__, str(error))
+            _complain_json(type(error).__name__, _in_words(error))
         else:
-            click.echo(f"gismo: {error}", err=True)
+            click.echo(f"gismo: {_in_words(error)}", err=True)
         return code
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, GismoError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def _interrupted() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -11,9 +12,9 @@ from typing import BinaryIO
 import click
 
 from gismo_core.cli import exits
-from gismo_core.cli.options import host_options, json_option, open_store, open_to_look, resolve, store_argument
+from gismo_core.cli.options import Seconds, host_options, json_option, open_store, open_to_look, resolve, store_argument
 from gismo_core.cli.output import age_text, progress, show_json, show_table, size_text
-from gismo_core.errors import ObjectGone
+from gismo_core.errors import MediaError, NameNotFound, ObjectGone
 from gismo_core.handles import Handle
 from gismo_core.records import ObjectState
 from gismo_core.store import Store
@@ -67,7 +68,7 @@ def ls_command(store: str, tag: int | None, show_all: bool, limit: int | None, a
 @click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True, dir_okay=False))
 @click.option("--name", help="A name to find it by; refused if an object has it.")
 @click.option("--tag", type=click.IntRange(0, 2**64 - 1), default=0, help="A number to account it to.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0), help="When full, wait this many seconds for room.")
+@click.option("--wait", "wait_s", type=Seconds(), help="When full, wait this many seconds for room.")
 @host_options
 @json_option
 def put_command(
@@ -83,6 +84,8 @@ def put_command(
     """Copy FILE (- for standard input) into the store and print its handle."""
     with open_store(store, host_id=host_id, state_dir=state_dir) as opened:
         if file == "-":
+            if sys.stdin is None:
+                raise click.UsageError("standard input is closed: name a file")
             handle = _put(opened, sys.stdin.buffer, name, tag, wait_s)
         else:
             with open(file, "rb", buffering=0) as source:
@@ -97,13 +100,25 @@ def _put(store: Store, source: BinaryIO, name: str | None, tag: int, wait_s: flo
     status = os.fstat(source.fileno())
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         # A pipe, or a file like those in /proc that says 0: the length is known only at the end.
-        return store.put(source.read(), name=name, tag=tag, wait_s=wait_s)
+        # No more is read than fits, so that what never ends (yes | gismo put STORE -) ends as a full store.
+        data = bytearray()
+        while len(data) <= store.info.data_bytes and (part := source.read(_CHUNK_BYTES)):
+            data += part
+        return store.put(data, name=name, tag=tag, wait_s=wait_s)
     total = max(0, status.st_size - source.tell())
     with store.create(total, name=name, tag=tag, wait_s=wait_s) as draft, progress("copying", total) as update:
         done = 0
         while done < total:
             with draft.buffer[done : done + _CHUNK_BYTES] as window:
-                got = source.readinto(window)  # type: ignore[attr-defined]
+                try:
+                    got = source.readinto(window)  # type: ignore[attr-defined]
+                except OSError as error:
+                    if error.errno != errno.EFAULT:
+                        raise
+                    # The kernel's way to say SIGBUS where it is the one who writes.
+                    raise MediaError(
+                        f"the medium of {store.path} failed: it was truncated or unbound", errno.EFAULT
+                    ) from error
             if not got:
                 raise OSError(f"the file became shorter while it was read: {done} of {total} bytes; put it again")
             done += got
@@ -115,7 +130,7 @@ def _put(store: Store, source: BinaryIO, name: str | None, tag: int, wait_s: flo
 @click.argument("store", metavar="STORE")
 @click.argument("what", metavar="HANDLE|NAME")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, allow_dash=True), help="Write there, not to stdout.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0), help="Wait this many seconds for the name to appear.")
+@click.option("--wait", "wait_s", type=Seconds(), help="Wait this many seconds for the name to appear.")
 @host_options
 @json_option
 def get_command(
@@ -143,12 +158,25 @@ def get_command(
                 "buffers": [part.nbytes for part in view.buffers],
             }
             if output is not None and output != "-":
-                with open(output, "wb", buffering=0) as target:
-                    _write(view.data, target)
+                _write_file(view.data, output)
             elif not as_json:
                 _write(view.data, sys.stdout.buffer)
     if as_json:
         show_json(described)
+
+
+def _write_file(data: memoryview, output: str) -> None:
+    """A file that we made and could not fill is taken away: half an object looks like one."""
+    existed = os.path.lexists(output)
+    with open(output, "wb", buffering=0) as target:
+        try:
+            _write(data, target)
+        except BaseException as error:
+            if not existed:
+                os.unlink(output)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, output) from error
+            raise
 
 
 def _write(data: memoryview, target: BinaryIO) -> None:
@@ -198,7 +226,12 @@ def rm_command(
                 click.confirm(f"delete {len(chosen)} objects of {store}?", abort=True)
             deleted += [handle for handle in chosen if _delete(opened, handle, missing_ok=True)]
         for text in what:
-            handle = resolve(opened, text)
+            try:
+                handle = resolve(opened, text)
+            except NameNotFound:
+                if not force:
+                    raise
+                continue
             if _delete(opened, handle, missing_ok=force):
                 deleted.append(handle)
     if as_json:

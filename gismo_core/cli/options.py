@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,34 @@ from gismo_core.errors import GismoError, InvalidArgument, NameNotFound
 from gismo_core.handles import Handle
 from gismo_core.store import Store
 
+
+class Seconds(click.FloatRange):
+    """A number of seconds from `least` on; a day at most where somebody is to see the end of it."""
+
+    name = "seconds"
+
+    def __init__(self, least: float = 0.0, most: float | None = None) -> None:
+        super().__init__(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):  # which is neither below nor above anything
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def store_argument(function: _Function) -> _Function:
     """STORE, or $GISMO_STORE where it is the only argument."""
-    return click.argument("store", metavar="[STORE]", envvar="GISMO_STORE", required=True)(function)
+    return click.argument("store", metavar="[STORE]", envvar="GISMO_STORE", required=False, callback=_named)(function)
+
+
+def _named(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    if value is None:
+        raise click.UsageError("no store was named: give its path, or set GISMO_STORE")
+    return value
 
 
 def json_option(function: _Function) -> _Function:
@@ -56,12 +79,19 @@ def open_to_look(path: str, *, host_id: int | None = None, state_dir: str | None
     else read-only, since looking should not make this machine a host of the store."""
     info = gismo_core.probe(path)
     folders = [Path(state_dir)] if state_dir is not None else [folder for folder, _ in state_dir_candidates()]
-    if any((folder / info.store_uuid.hex / "state").exists() for folder in folders):
+    if any(_is_there(folder / info.store_uuid.hex / "state") for folder in folders):
         try:
             return gismo_core.open(path, host_id=host_id, state_dir=state_dir)
         except GismoError:
             pass  # damaged, or not ours: what can be seen without taking part is shown
     return gismo_core.open(path, read_only=True)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a directory of another user, who is another host
+        return False
 
 
 def state_dir_candidates() -> list[tuple[Path, bool]]:

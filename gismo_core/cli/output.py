@@ -110,8 +110,16 @@ def show_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{name:<{width}}  {value}")
 
 
+def visible(text: str) -> str:
+    """Names and commands are other people's words: what would steer the terminal or break a table is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; a heading that begins with '>' is right-aligned."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and (table := _rich_table(columns, rows)) is not None:
         from rich.console import Console
 
@@ -125,6 +133,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The table without colours or lines, for pipes and where rich is absent."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     headings = [column.lstrip(">") for column in columns]
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(columns))]
 

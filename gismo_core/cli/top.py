@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import click
 
 from gismo_core.cli import exits, held_by_ray
-from gismo_core.cli.options import address_option, host_options, json_option, open_store, store_argument
+from gismo_core.cli.options import Seconds, address_option, host_options, json_option, open_store, store_argument
 from gismo_core.cli.output import plain, size_text, table_text, time_text
 from gismo_core.records import HostInfo, ProcessInfo, Stats, TagInfo
 from gismo_core.store import Store
@@ -28,6 +30,7 @@ class Sample:
     monotonic_s: float
     stats: Stats
     hosts: tuple[HostInfo, ...]
+    pins_of_hosts: dict[int, int]
     processes: tuple[ProcessInfo, ...]
     tags: tuple[TagInfo, ...]
     ray: held_by_ray.Groups | None = None
@@ -35,7 +38,7 @@ class Sample:
 
 @click.command("top", epilog=exits.HELP)
 @store_argument
-@click.option("--interval", "interval_s", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", "interval_s", type=Seconds(0.05, 86400), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="One look (rates over one interval), then end.")
 @click.option("--ray", "with_ray", is_flag=True, help="Also ask the Ray cluster who holds what it keeps.")
 @address_option
@@ -69,7 +72,10 @@ def top_command(
             else:
                 if not once:
                     click.clear()
-                click.echo(screen(store, before, now))
+                text = screen(store, before, now)
+                if not once and sys.stdout.isatty():
+                    text = fit(text, *shutil.get_terminal_size())
+                click.echo(text)
             if once:
                 return
             before = now
@@ -77,12 +83,16 @@ def top_command(
 
 def take(store: Store, watch: held_by_ray.Watch | None = None) -> Sample:
     """Look once."""
-    tags = store.tags()
+    tags, held = store.use()
+    hosts, processes = store.hosts(), store.processes()
+    # Of this host each pin is known, of the others which objects they hold.
+    held |= {one.host_id: sum(tag.pins for tag in tags) for one in hosts if one.is_self}
     return Sample(
         time.monotonic(),
         store.stats(),
-        store.hosts(),
-        tuple(one for one in store.processes() if not one.is_self),
+        hosts,
+        held,
+        tuple(one for one in processes if not one.is_self),
         tags,
         watch.groups() if watch is not None and held_by_ray.any_of(tags) else None,
     )
@@ -109,7 +119,12 @@ def report(before: Sample, now: Sample) -> dict[str, Any]:
         "interval_s": elapsed_s,
         "store": {**_fields(now.stats), **rates(before.stats, now.stats, elapsed_s)},
         "hosts": [
-            {**_fields(one), **_growth(old_hosts.get(one.host_id), one, "used_bytes", elapsed_s)} for one in now.hosts
+            {
+                **_fields(one),
+                "pins": now.pins_of_hosts.get(one.host_id, 0),
+                **_growth(old_hosts.get(one.host_id), one, "used_bytes", elapsed_s),
+            }
+            for one in now.hosts
         ],
         "processes": [
             {**_fields(one), **rates(old_processes.get((one.index, one.epoch)), one, elapsed_s)}
@@ -156,13 +171,14 @@ def screen(path: str, before: Sample, now: Sample) -> str:
         here,
         "",
         table_text(
-            (">HOST", "STATE", ">OBJECTS", ">BYTES", ">BYTES/S", "LAST SEEN"),
+            (">HOST", "STATE", ">OBJECTS", ">BYTES", ">PINS", ">BYTES/S", "LAST SEEN"),
             [
                 (
                     f"{one['host_id']}{'*' if one['is_self'] else ''}",
                     one["state"].name.lower(),
                     str(one["objects"]),
                     size_text(one["used_bytes"]),
+                    str(one["pins"]),
                     _signed(one["bytes_growth_per_s"]),
                     time_text(one["heartbeat_unix_ns"]),
                 )
@@ -204,6 +220,14 @@ def screen(path: str, before: Sample, now: Sample) -> str:
     if now.ray is not None:
         parts += ["", held_by_ray.groups_text(now.ray)]
     return "\n".join(parts)
+
+
+def fit(text: str, columns: int, lines: int) -> str:
+    """What goes on a screen of that size: beyond its end the top would scroll away."""
+    rows = [row[:columns] for row in text.splitlines()]
+    if len(rows) >= lines > 1:
+        rows[lines - 2 :] = [f"... {len(rows) - lines + 2} more lines: a higher window shows them"[:columns]]
+    return "\n".join(rows)
 
 
 def _busy(process: dict[str, Any]) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click  # noqa: TID253 - this module is a command line
 
+from gismo_core.cli.options import Seconds
 from gismo_core.demo import plan as store_plan
 from gismo_core.demo import show as store_show
 from gismo_core.demo.plan import DEFAULT_SECONDS, MOST_SECONDS
@@ -25,7 +26,7 @@ _RAY_NEEDS = ("ray", "numpy", "pyarrow", "pandas")
 @click.argument("what", type=click.Choice(["ray", "store"]), default="ray")
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, MOST_SECONDS),
+    type=Seconds(1, MOST_SECONDS),
     default=DEFAULT_SECONDS,
     show_default=True,
     help="store: about how long; some seconds come on top. Below 10: with a small store.",

@@ -288,6 +288,13 @@ static int new_chunk(struct gismo_store *s, uint32_t size_class, uint32_t *out) 
     load_local(s, chunk);
     l->free = cells_mask(l->cells);
     l->deleted = 0;
+    if (size_class != FMT_CLASS_LARGE) {
+        status = medium_reserve(s, l->base, (uint64_t)l->cells * l->cell_bytes);
+        if (status != GISMO_OK) {
+            chunk_settle_locked(s, chunk); /* it is empty, so it goes */
+            return status;
+        }
+    }
     *out = chunk;
     return GISMO_OK;
 }

@@ -65,13 +65,32 @@ struct fmt_superblock {
     uint8_t reserved[FMT_SUPERBLOCK_BYTES - 192];
 };
 _Static_assert(sizeof(struct fmt_superblock) == FMT_SUPERBLOCK_BYTES, "superblock size");
+_Static_assert(offsetof(struct fmt_superblock, magic) == 0, "magic");
+_Static_assert(offsetof(struct fmt_superblock, format_version) == 8, "format_version");
+_Static_assert(offsetof(struct fmt_superblock, line_bytes) == 12, "line_bytes");
+_Static_assert(offsetof(struct fmt_superblock, feature_compat) == 16, "feature_compat");
+_Static_assert(offsetof(struct fmt_superblock, feature_ro_compat) == 24, "feature_ro_compat");
+_Static_assert(offsetof(struct fmt_superblock, feature_incompat) == 32, "feature_incompat");
 _Static_assert(offsetof(struct fmt_superblock, uuid) == 40, "uuid");
 _Static_assert(offsetof(struct fmt_superblock, size) == 56, "size");
+_Static_assert(offsetof(struct fmt_superblock, created_unix_ns) == 64, "created_unix_ns");
 _Static_assert(offsetof(struct fmt_superblock, coherence) == 72, "coherence");
+_Static_assert(offsetof(struct fmt_superblock, max_lanes) == 76, "max_lanes");
 _Static_assert(offsetof(struct fmt_superblock, lanes_offset) == 80, "lanes_offset");
+_Static_assert(offsetof(struct fmt_superblock, registers_offset) == 88, "registers_offset");
+_Static_assert(offsetof(struct fmt_superblock, chunks_offset) == 96, "chunks_offset");
+_Static_assert(offsetof(struct fmt_superblock, slots_offset) == 104, "slots_offset");
+_Static_assert(offsetof(struct fmt_superblock, pins_offset) == 112, "pins_offset");
+_Static_assert(offsetof(struct fmt_superblock, rings_offset) == 120, "rings_offset");
 _Static_assert(offsetof(struct fmt_superblock, data_offset) == 128, "data_offset");
+_Static_assert(offsetof(struct fmt_superblock, data_bytes) == 136, "data_bytes");
+_Static_assert(offsetof(struct fmt_superblock, chunks) == 144, "chunks");
 _Static_assert(offsetof(struct fmt_superblock, arenas) == 152, "arenas");
+_Static_assert(offsetof(struct fmt_superblock, arena_shift) == 156, "arena_shift");
+_Static_assert(offsetof(struct fmt_superblock, groups) == 160, "groups");
+_Static_assert(offsetof(struct fmt_superblock, group_chunks) == 164, "group_chunks");
 _Static_assert(offsetof(struct fmt_superblock, small_max) == 168, "small_max");
+_Static_assert(offsetof(struct fmt_superblock, segment_max) == 176, "segment_max");
 _Static_assert(offsetof(struct fmt_superblock, crc) == 184, "crc");
 
 /*
@@ -87,6 +106,11 @@ struct fmt_identity {
     uint64_t pad;
 };
 _Static_assert(sizeof(struct fmt_identity) == FMT_LINE, "identity size");
+_Static_assert(offsetof(struct fmt_identity, state_word) == 0, "state_word");
+_Static_assert(offsetof(struct fmt_identity, boot_id) == 8, "boot_id");
+_Static_assert(offsetof(struct fmt_identity, state_dir_uuid) == 24, "state_dir_uuid");
+_Static_assert(offsetof(struct fmt_identity, joined_unix_ns) == 40, "joined_unix_ns");
+_Static_assert(offsetof(struct fmt_identity, crc) == 48, "crc");
 
 /* The rest of a lane: seven lines, written by that host alone. */
 struct fmt_lane {
@@ -109,8 +133,13 @@ struct fmt_lane {
     uint64_t pad6[4];
 };
 _Static_assert(sizeof(struct fmt_lane) == 7 * FMT_LINE, "lane size");
+_Static_assert(offsetof(struct fmt_lane, heartbeat) == 0, "heartbeat");
+_Static_assert(offsetof(struct fmt_lane, heartbeat_unix_ns) == 8, "heartbeat_unix_ns");
 _Static_assert(offsetof(struct fmt_lane, name_table) == 64, "lane line 1");
 _Static_assert(offsetof(struct fmt_lane, pages_wanted) == 128, "lane line 2");
+_Static_assert(offsetof(struct fmt_lane, wishes) == 136, "wishes");
+_Static_assert(offsetof(struct fmt_lane, groups_wanted) == 144, "groups_wanted");
+_Static_assert(offsetof(struct fmt_lane, litmus) == 192, "litmus");
 _Static_assert(offsetof(struct fmt_lane, arena_map) == 256, "lane line 4");
 _Static_assert(offsetof(struct fmt_lane, group_map) == 384, "lane line 6");
 #define FMT_LANE_BYTES (sizeof(struct fmt_identity) + sizeof(struct fmt_lane))
@@ -127,6 +156,11 @@ struct fmt_register_line {
     struct fmt_register_half half[2];
 };
 _Static_assert(sizeof(struct fmt_register_line) == FMT_LINE, "register line size");
+_Static_assert(offsetof(struct fmt_register_half, mbal) == 0, "mbal");
+_Static_assert(offsetof(struct fmt_register_half, bal) == 8, "bal");
+_Static_assert(offsetof(struct fmt_register_half, value) == 16, "value");
+_Static_assert(offsetof(struct fmt_register_half, sequence) == 24, "sequence");
+_Static_assert(offsetof(struct fmt_register_half, crc) == 28, "crc");
 
 enum fmt_chunk_kind { FMT_CHUNK_NONE = 0, FMT_CHUNK_SMALL = 1, FMT_CHUNK_LARGE = 2 };
 
@@ -140,6 +174,11 @@ struct fmt_chunk {
     uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct fmt_chunk) == FMT_LINE, "chunk header size");
+_Static_assert(offsetof(struct fmt_chunk, word) == 0, "word");
+_Static_assert(offsetof(struct fmt_chunk, base) == 8, "base");
+_Static_assert(offsetof(struct fmt_chunk, bytes) == 16, "bytes");
+_Static_assert(offsetof(struct fmt_chunk, lane_plus_1) == 24, "lane_plus_1");
+_Static_assert(offsetof(struct fmt_chunk, crc) == 32, "crc");
 
 enum fmt_slot_flags { FMT_SLOT_HAS_CRC = 1, FMT_SLOT_INTERNAL = 2 };
 
@@ -159,8 +198,19 @@ struct fmt_slot {
     uint32_t crc; /* CRC32C of generation and of bytes 8..59 */
 };
 _Static_assert(sizeof(struct fmt_slot) == FMT_LINE, "slot size");
-_Static_assert(offsetof(struct fmt_slot, payload_crc) == 40, "slot payload_crc");
-_Static_assert(offsetof(struct fmt_slot, flags) == 56, "slot flags");
+_Static_assert(offsetof(struct fmt_slot, word) == 0, "word");
+_Static_assert(offsetof(struct fmt_slot, offset) == 8, "offset");
+_Static_assert(offsetof(struct fmt_slot, length) == 16, "length");
+_Static_assert(offsetof(struct fmt_slot, tag) == 24, "tag");
+_Static_assert(offsetof(struct fmt_slot, created_unix_ns) == 32, "created_unix_ns");
+_Static_assert(offsetof(struct fmt_slot, payload_crc) == 40, "payload_crc");
+_Static_assert(offsetof(struct fmt_slot, name_entry) == 44, "name_entry");
+_Static_assert(offsetof(struct fmt_slot, buffers) == 48, "buffers");
+_Static_assert(offsetof(struct fmt_slot, creator) == 52, "creator");
+_Static_assert(offsetof(struct fmt_slot, creator_lane) == 54, "creator_lane");
+_Static_assert(offsetof(struct fmt_slot, name_bytes) == 55, "name_bytes");
+_Static_assert(offsetof(struct fmt_slot, flags) == 56, "flags");
+_Static_assert(offsetof(struct fmt_slot, crc) == 60, "crc");
 
 enum fmt_ring_op { FMT_RING_DELETE = 1, FMT_RING_CLEAR = 2 };
 
@@ -178,6 +228,14 @@ struct fmt_ring {
     struct fmt_ring_cell cell[FMT_RING_CELLS];
 };
 _Static_assert(sizeof(struct fmt_ring) == FMT_RING_BYTES, "ring size");
+_Static_assert(sizeof(struct fmt_ring_cell) == 32, "ring cell size");
+_Static_assert(offsetof(struct fmt_ring, tail) == 0, "tail");
+_Static_assert(offsetof(struct fmt_ring, head) == 64, "head");
+_Static_assert(offsetof(struct fmt_ring, cell) == 128, "cell");
+_Static_assert(offsetof(struct fmt_ring_cell, sequence) == 0, "sequence");
+_Static_assert(offsetof(struct fmt_ring_cell, what) == 8, "what");
+_Static_assert(offsetof(struct fmt_ring_cell, value) == 16, "value");
+_Static_assert(offsetof(struct fmt_ring_cell, check) == 24, "check");
 
 #define FMT_STATE(word) ((uint32_t)((word) & 0xff))
 #define FMT_GENERATION(word) ((word) >> 8)

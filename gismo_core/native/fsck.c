@@ -20,6 +20,7 @@ struct check {
     gismo_fsck_report report;
     void *ctx;
     gismo_fsck_result result;
+    uint64_t verified_bytes;
     uint64_t *covered; /* one bit a page: some extent lies there */
 };
 
@@ -57,9 +58,17 @@ static void check_copy(struct check *c) {
     memcpy(&last_copy, last, sizeof last_copy);
     bool first_ok = first_copy.magic == FMT_MAGIC && fmt_superblock_crc(&first_copy) == first_copy.crc;
     bool last_ok = last_copy.magic == FMT_MAGIC && fmt_superblock_crc(&last_copy) == last_copy.crc;
-    if (!first_ok || !last_ok || memcmp(&first_copy, &last_copy, sizeof first_copy) != 0)
-        say(c, GISMO_FSCK_ERROR, "superblock", UINT64_MAX, "the %s superblock is damaged; the other one is in use",
-            first_ok ? "second" : "first");
+    first_ok = first_ok && memcmp(&first_copy, &s->sb, sizeof first_copy) == 0;
+    last_ok = last_ok && memcmp(&last_copy, &s->sb, sizeof last_copy) == 0;
+    if (first_ok && last_ok)
+        return;
+    /* What is written is the same whoever does it: format alone writes another, and nobody may have the store open then. */
+    bool repaired = c->flags & GISMO_FSCK_REPAIR && !s->read_only &&
+                    medium_write_superblock(s, first_ok ? s->sb.size - FMT_SUPERBLOCK_BYTES : 0) == GISMO_OK;
+    say(c, repaired ? GISMO_FSCK_REPAIRED : GISMO_FSCK_ERROR, "superblock", UINT64_MAX,
+        repaired ? "the %s superblock was damaged: written anew from the other one"
+                 : "the %s superblock is damaged; the other one is in use (--repair writes it anew)",
+        first_ok ? "second" : "first");
 }
 
 static bool delete_damaged(struct check *c, uint32_t slot) {
@@ -73,10 +82,25 @@ static bool delete_damaged(struct check *c, uint32_t slot) {
     return done;
 }
 
+/* In pieces, so that somebody who waits sees that it goes on. */
+static uint32_t payload_crc(struct check *c, const uint8_t *payload, uint64_t length) {
+    const uint64_t piece = 64u << 20;
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < length; at += piece) {
+        uint64_t n = length - at < piece ? length - at : piece;
+        crc = crc32c(crc, payload + at, n);
+        uint64_t before = c->verified_bytes / piece;
+        c->verified_bytes += n;
+        if (c->flags & GISMO_FSCK_TELL && c->report && c->verified_bytes / piece != before)
+            c->report(GISMO_FSCK_PROGRESS, "progress", "", c->verified_bytes, c->ctx);
+    }
+    return crc;
+}
+
 static void check_payload(struct check *c, uint32_t slot, const struct fmt_slot *copy) {
     struct gismo_store *s = c->s;
     if (s->read_only) { /* no pin: what is deleted meanwhile is no finding */
-        uint32_t crc = crc32c(0, s->base + copy->offset, copy->length);
+        uint32_t crc = payload_crc(c, s->base + copy->offset, copy->length);
         if (prim_load64(&s->slot[slot].word) != copy->word)
             return;
         c->result.payloads_verified++;
@@ -98,7 +122,7 @@ static void check_payload(struct check *c, uint32_t slot, const struct fmt_slot 
     if (gismo_get(s, &h, &view) != GISMO_OK)
         return; /* deleted meanwhile */
     c->result.payloads_verified++;
-    if (view.has_crc && crc32c(0, view.data, view.length) != view.payload_crc)
+    if (view.has_crc && payload_crc(c, view.data, view.length) != view.payload_crc)
         say(c, GISMO_FSCK_ERROR, "payload", slot,
             "the payload of slot %u (%llu bytes at %llu) is not what was put there", slot,
             (unsigned long long)view.length, (unsigned long long)copy->offset);

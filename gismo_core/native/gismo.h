@@ -25,7 +25,7 @@ extern "C" {
 #define GISMO_API __attribute__((visibility("default")))
 
 /* Changes whenever a struct or a signature below changes; the binding refuses another one. */
-#define GISMO_ABI_VERSION 2u
+#define GISMO_ABI_VERSION 3u
 
 enum gismo_status {
     GISMO_OK = 0,
@@ -157,6 +157,10 @@ typedef struct gismo_object {
 
 /* length = payload bytes when options->buffers is 0; otherwise ignored. options may be NULL. */
 GISMO_API int gismo_create(gismo_store *store, uint64_t length, const gismo_create_options *options, gismo_object *out);
+/* Copies into the payload, at `offset`, as put does. GISMO_EINVAL if it does not fit; GISMO_EMEDIA if the medium fails
+ * meanwhile, where a store of the caller's own to object->data would end in SIGBUS. */
+GISMO_API int gismo_write(gismo_store *store, const gismo_object *object, uint64_t offset, const void *data,
+                          uint64_t length);
 enum gismo_seal_flags { GISMO_SEAL_CRC = 1 /* compute the payload CRC32C now */ };
 /* After an error the draft is still there, to be aborted, or sealed later. GISMO_EEXIST: another object got the name since
  * create. GISMO_ECORRUPT: its record was damaged meanwhile. */
@@ -297,8 +301,18 @@ GISMO_API int gismo_process(gismo_store *store, uint32_t *cursor, gismo_process_
 /* Takes a host that is gone for good out of the store. Without confirmed_off: GISMO_EBUSY unless it is provably gone. */
 GISMO_API int gismo_evict_host(gismo_store *store, uint32_t host_id, uint32_t confirmed_off);
 
-enum gismo_fsck_flags { GISMO_FSCK_VERIFY = 1 /* payload CRCs */, GISMO_FSCK_REPAIR = 2 };
-enum gismo_fsck_severity { GISMO_FSCK_NOTE = 0, GISMO_FSCK_WARNING = 1, GISMO_FSCK_ERROR = 2, GISMO_FSCK_REPAIRED = 3 };
+enum gismo_fsck_flags {
+    GISMO_FSCK_VERIFY = 1, /* payload CRCs */
+    GISMO_FSCK_REPAIR = 2,
+    GISMO_FSCK_TELL = 4 /* report GISMO_FSCK_PROGRESS, too */
+};
+enum gismo_fsck_severity {
+    GISMO_FSCK_NOTE = 0,
+    GISMO_FSCK_WARNING = 1,
+    GISMO_FSCK_ERROR = 2,
+    GISMO_FSCK_REPAIRED = 3,
+    GISMO_FSCK_PROGRESS = 4 /* no finding: `slot` is how many bytes of payloads have been verified so far */
+};
 typedef void (*gismo_fsck_report)(uint32_t severity, const char *code, const char *message, uint64_t slot, void *ctx);
 typedef struct gismo_fsck_result {
     uint64_t objects, payloads_verified, notes, warnings, errors, repaired;

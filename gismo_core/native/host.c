@@ -78,7 +78,8 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
 /* ---- the directory -------------------------------------------------------------------------- */
 
 static int usable_directory(const char *path, uint32_t mode, int want_tmpfs, int *fd_out) {
-    if (mkdir(path, mode) == 0)
+    int made = mkdir(path, mode) == 0;
+    if (made)
         (void)chmod(path, mode); /* whatever the umask: who may use the store may use its state directory */
     else if (errno != EEXIST)
         return 0;
@@ -88,6 +89,8 @@ static int usable_directory(const char *path, uint32_t mode, int want_tmpfs, int
     struct statfs fs;
     if (want_tmpfs && (fstatfs(fd, &fs) != 0 || (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC))) {
         close(fd);
+        if (made)
+            (void)rmdir(path);
         return 0;
     }
     if (faccessat(fd, ".", R_OK | W_OK | X_OK, 0) != 0) {

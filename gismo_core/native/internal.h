@@ -48,6 +48,7 @@ struct gismo_store {
     uint64_t protect_bytes; /* what can be made writable at once: a page of the medium */
     int fd;
     int is_dax;
+    int sparse; /* a file with holes: pages of the data area may not be there yet */
     int read_only;
     int software;
     uint64_t chunks, slots;
@@ -133,6 +134,7 @@ int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int share
 void futex_wake(uint32_t *word, int shared);
 
 /* medium.c */
+int above_stdio(int fd); /* the same file under a number that no stray print can reach; -1 stays -1 */
 int medium_open(struct gismo_store *s, const char *path, int read_only);
 int medium_parse(const char *path, const char **bare, int *kind); /* kind: 0 unknown, 1 file, 2 dax */
 int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int *is_dax);
@@ -142,6 +144,9 @@ int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD l
 void medium_unlock(int fd, int64_t byte);
 int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes); /* the first of these that another has locked, or -1 */
 int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+/* Pages for an extent that is to be written, so that writing it cannot meet a full file system. */
+int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+int medium_write_superblock(struct gismo_store *s, uint64_t offset); /* the one in use, over a damaged one */
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
 #define MEDIUM_LOCK_JOIN 0

@@ -121,6 +121,9 @@ static int region_ok(uint64_t offset, uint64_t bytes, uint64_t *end, uint64_t si
 }
 
 int fmt_superblock_check(const struct fmt_superblock *sb, uint64_t medium_bytes, const char **why) {
+    *why = "the medium is shorter than the store: it was cut";
+    if (sb->size > medium_bytes && sb->size <= (1ull << 48))
+        return -1;
     *why = "a superblock field is out of range";
     if (sb->line_bytes != FMT_LINE || sb->size > medium_bytes || sb->size < (1u << 20) || sb->size % FMT_PAGE)
         return -1;

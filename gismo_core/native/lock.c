@@ -68,7 +68,7 @@ int media_failed(struct gismo_store *s) {
     }
     return fail(
         GISMO_EMEDIA,
-        "the medium failed under %s: it was truncated, unbound or poisoned, or its tmpfs is full. Check the file or "
-        "device and `gismo fsck`; close this store and open it again",
+        "the medium failed under %s: it was truncated, unbound or poisoned, or the file system of the store or of the "
+        "state directory is full (`df`). Check the file or device and `gismo fsck`; close this store and open it again",
         s ? s->path : "the store");
 }

@@ -22,6 +22,19 @@
 #endif
 #define HUGETLBFS 0x958458f6 /* HUGETLBFS_MAGIC of linux/magic.h */
 
+/*
+ * A process that was started with its standard streams closed gets their numbers for the next files it opens, and whatever
+ * prints to "standard error" then writes over the store.
+ */
+int above_stdio(int fd) {
+    if (LIKELY(fd < 0 || fd > 2))
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3), saved = errno;
+    close(fd);
+    errno = saved;
+    return moved;
+}
+
 int medium_parse(const char *path, const char **bare, int *kind) {
     *kind = 0;
     *bare = path;
@@ -137,8 +150,18 @@ int superblock_read(const void *first, const void *last, uint64_t medium_size, s
         return GISMO_OK;
     }
     if (why[0])
-        return fail(GISMO_ECORRUPT, "the superblock and its copy cannot be used: %s", why);
+        return fail(GISMO_ECORRUPT,
+                    "the superblock and its copy cannot be used: %s. Put the medium back as it was, or `gismo format "
+                    "--force` makes a new store there",
+                    why);
     return fail(GISMO_ENOTSTORE, "there is no Gismo store here: `gismo format` makes one");
+}
+
+/* A bare path that is meant as a device: where that is absent, no file of memory is to be made in /dev instead. */
+static bool names_dax_device(const char *path) {
+    unsigned region, device;
+    int end = 0;
+    return sscanf(path, "/dev/dax%u.%u%n", &region, &device, &end) == 2 && path[end] == 0;
 }
 
 static int open_checked(const char *path, const char **bare, int *kind, int flags) {
@@ -146,18 +169,25 @@ static int open_checked(const char *path, const char **bare, int *kind, int flag
     if (status)
         return status;
     /* O_NONBLOCK: a FIFO someone put there must not hang us. No symlink is followed at the last step. */
-    int fd = open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = above_stdio(open(*bare, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (fd >= 0)
         return fd;
+    if (errno == ENOENT && (*kind == 2 || names_dax_device(*bare)))
+        return fail_errno(GISMO_ENOTSTORE,
+                          "there is no device %s: `daxctl list` and `gismo doctor` show which there are", *bare);
     if (errno == ENOENT)
         return fail_errno(GISMO_ENOTSTORE, "%s is not there: `gismo format --size SIZE %s` makes a store", *bare,
                           *bare);
+    if (errno == EISDIR)
+        return fail_errno(GISMO_EINVAL, "%s is a directory: name a file in it", *bare);
     if (errno == ELOOP)
         return fail(GISMO_EPERM, "%s is a symbolic link: name the file itself", *bare);
     if (errno == EACCES || errno == EPERM)
         return fail_errno(GISMO_EPERM,
                           "%s belongs to another user or is not yours to open: ask its owner to format it with --mode",
                           *bare);
+    if (errno == EROFS)
+        return fail_errno(GISMO_ESYS, "%s can only be looked at (`gismo ls`, `info`, `fsck`)", *bare);
     return fail_errno(GISMO_ESYS, "cannot open %s", *bare);
 }
 
@@ -181,6 +211,9 @@ int medium_open(struct gismo_store *s, const char *path, int read_only) {
         return fail(GISMO_ENOTSTORE, "there is no Gismo store in %s: `gismo format` makes one", bare);
     s->mapped_bytes = s->is_dax ? bytes / align * align : bytes;
     s->protect_bytes = s->is_dax ? 2u << 20 : align;
+    struct statx st;
+    s->sparse =
+        !s->is_dax && !read_only && statx(fd, "", AT_EMPTY_PATH, STATX_BLOCKS, &st) == 0 && st.stx_blocks < bytes / 512;
     return GISMO_OK;
 }
 
@@ -202,6 +235,28 @@ int medium_map(struct gismo_store *s) {
     if (!s->is_dax) /* huge pages where the medium has them; a refusal is no failure */
         (void)madvise(base, s->mapped_bytes, MADV_HUGEPAGE);
     (void)madvise(base, s->mapped_bytes, MADV_DONTDUMP);
+    return GISMO_OK;
+}
+
+int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes) {
+    if (LIKELY(!s->sparse))
+        return GISMO_OK;
+    const uint64_t step = 64u << 20; /* a signal throws away what one call has done so far */
+    for (uint64_t at = 0; at < bytes; at += step) {
+        uint64_t n = bytes - at < step ? bytes - at : step;
+        while (fallocate(s->fd, FALLOC_FL_KEEP_SIZE, (off_t)(offset + at), (off_t)n) != 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EOPNOTSUPP || errno == ENOSYS) {
+                s->sparse = 0;
+                return GISMO_OK;
+            }
+            return fail_errno(GISMO_EMEDIA,
+                              "the file system of %s has no room for %llu bytes more of the store: make room there "
+                              "(`gismo format` takes all of it beforehand, without --no-populate)",
+                              s->path, (unsigned long long)(bytes - at));
+        }
+    }
     return GISMO_OK;
 }
 
@@ -260,11 +315,21 @@ static void write_superblock(struct fmt_superblock *at, const struct fmt_superbl
     prim_publish(ALWAYS_FLUSH, at, FMT_LINE);
 }
 
+int medium_write_superblock(struct gismo_store *s, uint64_t offset) {
+    int status = medium_make_writable(s, offset, FMT_SUPERBLOCK_BYTES);
+    if (status == GISMO_OK)
+        write_superblock((void *)(s->base + offset), &s->sb);
+    return status;
+}
+
 /* In this order a format that dies leaves the old store, none, or the new one; never half of one (FORMAT.md). */
-static int write_store(uint8_t *base, const struct fmt_superblock *sb) {
+static int write_store(uint8_t *base, uint64_t mapped, const struct fmt_superblock *sb) {
     struct fmt_superblock *first = (void *)base, *last = (void *)(base + sb->size - FMT_SUPERBLOCK_BYTES);
     erase_superblock(first);
     erase_superblock(last);
+    /* Of an older store that filled the device, which this one does not: open looks for a copy there. */
+    if (mapped > sb->size)
+        erase_superblock((void *)(base + mapped - FMT_SUPERBLOCK_BYTES));
     zero_and_flush(base + sb->lanes_offset, sb->data_offset - sb->lanes_offset);
     write_superblock(last, sb);
     write_superblock(first, sb);
@@ -313,6 +378,23 @@ static int existing_is_harmless(const char *bare, int fd, int is_dax, const void
     return GISMO_OK;
 }
 
+/* What a device's end holds counts, too: the copy of a superblock whose first is lost, the label of a pool. */
+static int dax_tail_is_empty(int fd, const char *bare, uint64_t bytes, uint64_t align) {
+    uint64_t end = bytes / align * align, n = ((2u << 20) + align - 1) / align * align;
+    n = n < end ? n : end;
+    void *tail = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, (off_t)(end - n));
+    if (tail == MAP_FAILED)
+        return fail_errno(GISMO_ESYS, "cannot map the end of %s", bare);
+    int status =
+        GUARDED(NULL, is_zero(tail, n) ? GISMO_OK
+                                       : fail(GISMO_EEXIST,
+                                              "the end of %s is not empty (a store's second superblock, a pool's "
+                                              "label): format it with --force to overwrite it",
+                                              bare));
+    munmap(tail, n);
+    return status;
+}
+
 static int format_opened(int fd, const char *bare, int made, const gismo_format_options *o, gismo_progress progress,
                          void *ctx, uint8_t uuid_out[16]) {
     uint64_t bytes, align;
@@ -348,13 +430,18 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
         status = GUARDED(
             NULL, existing_is_harmless(bare, fd, is_dax, head, look < map_bytes ? look : map_bytes, bytes, o->force));
         munmap(head, map_bytes);
+        if (status == GISMO_OK && is_dax && !o->force)
+            status = dax_tail_is_empty(fd, bare, bytes, align);
         if (status)
             return status;
     }
     GISMO_SITE(SHARED);
     if (!is_dax && bytes != size && ftruncate(fd, (off_t)size) != 0)
         return fail_errno(GISMO_EMEDIA, "cannot give %s a size of %llu bytes", bare, (unsigned long long)size);
-    uint64_t map_bytes = is_dax ? (size + align - 1) / align * align : size;
+    uint64_t map_bytes = is_dax ? bytes / align * align : size;
+    if (size > map_bytes)
+        return fail(GISMO_EINVAL, "%s has %llu bytes that can be mapped, not %llu", bare, (unsigned long long)map_bytes,
+                    (unsigned long long)size);
     uint8_t *base = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (is_dax ? 0 : MAP_NORESERVE), fd, 0);
     if (base == MAP_FAILED)
         return fail_errno(GISMO_ESYS, "cannot map %s", bare);
@@ -382,7 +469,7 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
     else if (!is_dax && fallocate(fd, 0, 0, (off_t)sb.data_offset) != 0 && errno != EOPNOTSUPP)
         status = fail_errno(GISMO_EMEDIA, "no room for the store's metadata on this file system");
     if (status == GISMO_OK)
-        status = GUARDED(NULL, write_store(base, &sb));
+        status = GUARDED(NULL, write_store(base, map_bytes, &sb));
     munmap(base, map_bytes);
     if (status == GISMO_OK && uuid_out)
         memcpy(uuid_out, sb.uuid, 16);
@@ -401,11 +488,13 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
         return fail_errno(GISMO_ESYS, "cannot install a handler for SIGBUS");
     uint32_t mode = o->mode ? o->mode : 0600;
     int fd = -1;
-    if (kind != 2) {
-        fd = open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777);
+    if (kind != 2 && !(kind == 0 && names_dax_device(bare))) {
+        fd = above_stdio(open(bare, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0777));
         if (fd >= 0) {
             made = 1;
             (void)fchmod(fd, mode & 0777);
+        } else if (errno == ENOENT || errno == ENOTDIR) {
+            return fail_errno(GISMO_ESYS, "cannot make %s: the directory it is to lie in must be there", bare);
         } else if (errno != EEXIST) {
             return fail_errno(errno == EACCES || errno == EPERM ? GISMO_EPERM : GISMO_ESYS, "cannot make %s", bare);
         }
@@ -421,7 +510,10 @@ int gismo_format(const char *path, const gismo_format_options *o, gismo_progress
         gismo_error_detail(&detail);
         unlink(bare); /* a file that we made and could not fill is of no use to anyone */
     } else if (status == GISMO_OK && !made && o->mode) {
-        (void)fchmod(fd, mode & 0777);
+        /* A device's permissions are its administrator's: a format by root must not take it from its group. */
+        struct statx st;
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 && S_ISREG(st.stx_mode))
+            (void)fchmod(fd, mode & 0777);
     }
     close(fd);
     return status;

@@ -114,6 +114,8 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
     if (size_class == FMT_CLASS_LARGE)
         page_intent_done(s);
     status = page_ensure_writable(s, record.offset, extent ? extent : 1);
+    if (status == GISMO_OK && size_class == FMT_CLASS_LARGE)
+        status = medium_reserve(s, record.offset, extent);
     if (status == GISMO_OK && (record.name_bytes || record.buffers > 1))
         write_trailer(s->base + record.offset, &record, o);
     if (status == GISMO_OK && record.name_bytes) {
@@ -319,6 +321,17 @@ static int check_object(struct gismo_store *s, const gismo_object *object) {
         prim_load64(&s->slot[object->handle.slot].word) != FMT_WORD(object->handle.generation, GISMO_WRITING))
         return fail(GISMO_EINVAL, "that is not an object being written");
     return GISMO_OK;
+}
+
+int gismo_write(struct gismo_store *s, const gismo_object *object, uint64_t offset, const void *data, uint64_t length) {
+    int status = GUARDED(s, check_object(s, object));
+    if (status)
+        return status;
+    if (offset > object->handle.length || length > object->handle.length - offset)
+        return fail(GISMO_EINVAL, "%llu bytes at %llu do not fit into an object of %llu bytes",
+                    (unsigned long long)length, (unsigned long long)offset, (unsigned long long)object->handle.length);
+    struct copy_options options = {COPY_AUTO, 0, NULL, NULL};
+    return copy_payload((uint8_t *)object->data + offset, data, length, options) == 0 ? GISMO_OK : media_failed(s);
 }
 
 static void count_put(struct gismo_store *s, uint64_t bytes) {

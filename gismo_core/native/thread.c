@@ -227,11 +227,6 @@ static int rest(struct gismo_store *s, int leader, uint32_t kick, uint64_t ns) {
 static void *run(void *argument) {
     struct runner *r = argument;
     struct gismo_store *s = r->s;
-    sigset_t all;
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS); /* a blocked SIGBUS would kill the process instead of reaching the guard */
-    sigdelset(&all, SIGSEGV);
-    sigprocmask(SIG_BLOCK, &all, NULL);
     prctl(PR_SET_NAME, "gismo");
     r->beat_seen_ns = r->last_probe_ns = now_ns();
     uint64_t last_reap = 0;
@@ -302,9 +297,14 @@ int thread_start(struct gismo_store *s) {
     }
     r->s = s;
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before); /* the thread begins with signals blocked: none is meant for it */
+    /* The thread inherits this mask: no signal is meant for it, but a blocked SIGBUS would kill the process instead of
+     * reaching the guard (and the other faults would not reach a handler that reports them). */
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    const int synchronous[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
+        sigdelset(&blocked, synchronous[i]);
+    sigprocmask(SIG_SETMASK, &blocked, &before);
     int error = pthread_create(&r->thread, NULL, run, r);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (error) {

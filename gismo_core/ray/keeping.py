@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from gismo_core.ray.session import Session
 
 NAMESPACE = "gismo"
+NAME = "gismo-keeper-"  # what the names of all keepers begin with
 
 
 def name_of(store_uuid: object) -> str:
     """The name of the keeper's actor."""
-    return f"gismo-keeper-{store_uuid}"
+    return f"{NAME}{store_uuid}"
 
 
 def find_or_make(session: Session) -> Any:

@@ -33,6 +33,9 @@ _RETRY_S = 1.0
 _NO_ACTOR = b"\xff" * 16
 OFF = "the integration with Ray is off: %s"
 _ANSWER_S = 1.0  # how soon the reference of a call that was answered is dropped, lest it shows in `ray memory`
+_IDLE_S = (
+    2.0  # how long own tokens wait for a value, likewise; without them the next value costs half a millisecond more
+)
 
 
 class Identity(NamedTuple):
@@ -67,13 +70,15 @@ class Warnings(Notes):
 class _Pool:
     """Tokens that are ready. How many are wanted grows when there were none; a look costs next to nothing."""
 
-    __slots__ = ("tokens", "wanted")
+    __slots__ = ("taken_at", "tokens", "wanted")
 
     def __init__(self, wanted: int) -> None:
         self.tokens: deque[Any] = deque()
         self.wanted = wanted
+        self.taken_at = 0.0
 
     def take(self) -> Any | None:
+        self.taken_at = time.monotonic()
         try:
             return self.tokens.popleft()
         except IndexError:
@@ -85,6 +90,12 @@ class _Pool:
 
     def missing(self) -> int:
         return self.wanted - len(self.tokens)
+
+    def drop_if_idle(self) -> None:
+        """As at the beginning, if nobody has wanted one for a while."""
+        if self.tokens and time.monotonic() - self.taken_at >= _IDLE_S:
+            self.wanted = 0
+            self.tokens.clear()
 
 
 class Session:
@@ -195,7 +206,7 @@ class Session:
         retry_at = 0.0
         while not self._over.is_set():
             with contextlib.suppress(Empty):
-                self._wakes.get(timeout=_RETRY_S if retry_at else _ANSWER_S if self._last_call is not None else None)
+                self._wakes.get(timeout=self._patience_s(retrying=retry_at > 0))
             self._woken = False  # before the work: what comes from here on asks for another round
             if self._over.is_set():
                 return
@@ -215,9 +226,17 @@ class Session:
                     self._proposed = True  # whatever was said to it is lost
                 retry_at = time.monotonic() + _RETRY_S
 
+    def _patience_s(self, *, retrying: bool) -> float | None:
+        if retrying:
+            return _RETRY_S
+        if self._last_call is not None:
+            return _ANSWER_S
+        return _IDLE_S if self._own.tokens else None
+
     def _with_keeper(self) -> None:
         if self.is_keeper:
             return
+        self._own.drop_if_idle()
         if self.keeper is None:
             self.keeper = keeping.find_or_make(self)
         self._notice_a_dead_keeper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import binaries
 from chart import FOLDER, NAMESPACE, RELEASE
@@ -60,10 +61,19 @@ def until_ready(pool: str) -> None:
 
 
 def remove_pool(pool: str) -> None:
-    """The pool, its ranges and its GismoNodes are gone afterwards; whoever uses them has to go meanwhile."""
+    """The pool and its ranges are gone afterwards; whoever uses them has to go meanwhile.
+
+    Its GismoNodes stay, which have the host ids and the layout's version, as the pool label does.
+    """
     until(lambda: _delete(f"gismopool/{pool}"), why=describe)
     until(lambda: not _of_pool("gismonamespaces", pool), why=describe)
-    cluster.kubectl("delete", "gismonodes", f"--selector=gismo.io/pool={pool}")  # they keep the host ids
+
+
+def forget_pool(pool: str, folder: Path) -> None:
+    """What is left of a pool that was removed: its label and its GismoNodes."""
+    assert [path.name for path in folder.iterdir()] == ["label"], list(folder.iterdir())
+    cluster.kubectl("delete", "gismonodes", f"--selector=gismo.io/pool={pool}")
+    (folder / "label").unlink()
 
 
 def _delete(what: str) -> bool:

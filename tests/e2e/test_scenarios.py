@@ -67,9 +67,7 @@ def second(emulated_pool: str) -> Iterator[Callable[..., None]]:
 
     yield applied
     gismo.remove_pool(_SECOND)
-    for path in folder.iterdir():
-        assert path.name == "label", path
-        path.unlink()
+    gismo.forget_pool(_SECOND, folder)
     folder.rmdir()
 
 

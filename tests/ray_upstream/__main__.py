@@ -1,6 +1,6 @@
 """Ray's own test files, with stock Ray and with Gismo: do they come to the same? Behind `make test-ray-upstream`.
 
-python -m ray_upstream PATH… [--only EXPRESSION] [--pool-size BYTES] [--json] [--with PACKAGE]
+python -m ray_upstream PATH… [--only EXPRESSION] [--apart TEST] [--pool-size BYTES] [--json] [--with PACKAGE]
 
 The files stay where they are, in a checkout of Ray. Ends with 0 when all is the same (flaky tests are named), 1 when a
 test really differs, 2 when a file could not be run or nothing went into the store.
@@ -9,12 +9,14 @@ test really differs, 2 when a file could not be run or nothing went into the sto
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import importlib.metadata
 import json
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ray_upstream import compare, environment, outcomes, report, side, sources
@@ -31,7 +33,9 @@ def judge(source: Source, settings: side.Settings) -> FileReport:
     """Run one file on both sides, and again what differs."""
     runs: dict[bool, list[side.Ran]] = {False: [], True: []}
     for gismo in (False, True):
-        runs[gismo].append(_said(source, settings, gismo))
+        ran = _said(source, settings, gismo)
+        apart = _alone(source, settings, gismo, settings.apart, "apart")
+        runs[gismo].append(dataclasses.replace(ran, outcomes={**ran.outcomes, **apart}))
     cut_off = any(ran.cut_off for ran in (*runs[False], *runs[True]))
     off, on = ([one.outcomes for one in runs[gismo]] for gismo in (False, True))
     for number in range(1, _AGAIN + 1):
@@ -39,31 +43,31 @@ def judge(source: Source, settings: side.Settings) -> FileReport:
         if not again:
             break
         for gismo, results in ((False, off), (True, on)):
-            results.append(_alone(source, settings, gismo, again, number))
+            alone = _alone(source, settings, gismo, again, f"again-{number}")
+            results.append({**dict.fromkeys(again, compare.NOT_RUN), **alone})
     first = runs[True][0]
     tests = tuple(compare.compare(off, on, cut_off=cut_off))
     why = "" if tests else _why(runs[False][0], settings)
     return FileReport(source.name, tests, first.stored_objects, first.stored_bytes, why, cut_off)
 
 
-def _said(
-    source: Source, settings: side.Settings, gismo: bool, tests: list[str] | None = None, label: str = ""
-) -> side.Ran:
-    what = f"{source.name}, {'with Gismo' if gismo else 'stock Ray'}{f', again: {tests[0]}' if tests else ''}"
+def _said(source: Source, settings: side.Settings, gismo: bool, test: str = "", label: str = "") -> side.Ran:
+    what = f"{source.name}, {'with Gismo' if gismo else 'stock Ray'}{f', {label}: {test}' if test else ''}"
     print(f"  {what} …", file=sys.stderr, flush=True)
-    ran = side.run(source, settings, gismo=gismo, tests=tests or (), label=label)
+    ran = side.run(source, settings, gismo=gismo, tests=[test] if test else (), label=f"-{label}" if label else "")
     counts = Counter(one.what for one in ran.outcomes.values())
     text = ", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "no test"
     print(f"    {text} in {ran.wall_s:.0f} s", file=sys.stderr, flush=True)
     return ran
 
 
-def _alone(source: Source, settings: side.Settings, gismo: bool, tests: list[str], number: int) -> outcomes.Outcomes:
+def _alone(
+    source: Source, settings: side.Settings, gismo: bool, tests: Sequence[str], label: str
+) -> dict[str, outcomes.Outcome]:
     """Each test in a process of its own: what another one left behind in its process is no difference of this one."""
     found: dict[str, outcomes.Outcome] = {}
     for index, test in enumerate(tests):
-        ran = _said(source, settings, gismo, [test], f"-again-{number}-{index}")
-        found[test] = ran.outcomes.get(test, compare.NOT_RUN)
+        found |= _said(source, settings, gismo, test, f"{label}-{index}").outcomes  # several where it has parameters
     return found
 
 
@@ -79,6 +83,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ray_upstream", description="Ray's own tests, with Gismo on and off")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--only", default="", help="an expression, as pytest's -k")
+    parser.add_argument(
+        "--apart", action="append", default=[], metavar="TEST",
+        help="run that test in a process of its own: what it leaves in one when it fails would fail others",
+    )  # fmt: skip
     parser.add_argument("--pool-size", type=int, default=1 << 30, help="bytes of the pool, in /dev/shm (1 GiB)")
     parser.add_argument("--timeout", type=int, default=180, help="seconds a test")
     parser.add_argument("--file-timeout", type=int, default=1800, help="seconds a file and side")
@@ -94,7 +102,7 @@ def main(arguments: list[str]) -> int:
     options.logs.mkdir(parents=True, exist_ok=True)
     settings = side.Settings(
         environment.python(options.more), options.pool_size, options.timeout, options.file_timeout, options.only,
-        options.logs.resolve(),
+        tuple(options.apart), options.logs.resolve(),
     )  # fmt: skip
     version = importlib.metadata.version("ray")
     reports: list[FileReport] = []

@@ -34,6 +34,7 @@ class Settings:
     test_s: int
     file_s: int
     only: str  # as pytest's -k
+    apart: tuple[str, ...]  # tests that run in a process of their own
     logs: Path
 
 
@@ -50,15 +51,14 @@ class Ran:
 
 
 def run(source: Source, settings: Settings, *, gismo: bool, tests: Sequence[str] = (), label: str = "") -> Ran:
-    """Run the file, or some of its tests (by their ids without the file). The log is kept in settings.logs."""
+    """Run the file but for `settings.apart`, or some of its tests (by their ids without the file); logs: settings.logs."""
     name = f"{source.name.replace('/', '.')}-{'gismo' if gismo else 'stock'}{label}"
     log, junit = settings.logs / f"{name}.txt", settings.logs / f"{name}.xml"
     junit.unlink(missing_ok=True)
-    targets = [f"{source.path}::{test}" for test in tests] or [str(source.path)]
     pytest = [
         str(settings.python), "-m", "pytest", "-v", "-p", "no:cacheprovider", "--asyncio-mode=auto",
         f"--timeout={settings.test_s}", f"--junitxml={junit}", "-o", "junit_family=xunit2", "--tb=short",
-        *(["-k", settings.only] if settings.only and not tests else []), *targets,
+        *selection(source, settings, tests),
     ]  # fmt: skip
     begin = time.monotonic()
     with _folder() as ray_folder, _store(settings.pool_bytes) if gismo else contextlib.nullcontext() as store:
@@ -79,6 +79,17 @@ def run(source: Source, settings: Settings, *, gismo: bool, tests: Sequence[str]
     cut_off = process.returncode == inside.CUT_OFF
     read = outcomes.read(junit, source.path.stem) or (outcomes.read_log(text, source.path.stem) if cut_off else {})
     return Ran(read, text, objects, stored, time.monotonic() - begin, cut_off)
+
+
+def selection(source: Source, settings: Settings, tests: Sequence[str]) -> list[str]:
+    """What pytest is told to run."""
+    if tests:
+        return [f"{source.path}::{test}" for test in tests]
+    options = ["-k", settings.only] if settings.only else []
+    if settings.apart:  # --deselect takes ids as they are below the root folder, which is pytest's guess otherwise
+        options += [f"--rootdir={source.path.parent}"]
+        options += [f"--deselect={source.path.name}::{test}" for test in settings.apart]
+    return [*options, str(source.path)]
 
 
 def namespaces() -> list[str]:

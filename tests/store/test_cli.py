@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import resource
 import signal
 import struct
 import subprocess
@@ -23,6 +24,9 @@ import pytest
 import gismo_core
 from gismo_core import Handle, Store
 from gismo_core.cli import exits, main
+from gismo_core.cli.options import open_to_look
+from gismo_core.cli.top import fit
+from gismo_core.testing import in_fork
 
 
 @dataclass
@@ -97,7 +101,7 @@ def test_put_get_rm(gismo: Run, store_path: str, tmp_path: Path) -> None:
     assert gone.err.startswith("gismo: ")
     assert gismo("get", store_path, "data").code == exits.NOT_FOUND
     assert gismo("rm", store_path, handle).code == exits.NOT_FOUND
-    assert gismo("rm", store_path, handle, "--force").code == exits.OK
+    assert gismo("rm", store_path, handle, "data", "--force").code == exits.OK
 
 
 def test_put_computes_a_crc(gismo: Run, store_path: str, tmp_path: Path) -> None:
@@ -163,10 +167,17 @@ def test_usage(gismo: Run, store_path: str) -> None:
         ("rm", store_path, "x", "--tag", 1),
         ("get", store_path, "gismo1-mistyped"),
         ("put", store_path, "x", "--tag", 2**64),
+        ("put", store_path, "x", "--wait", "nan"),
+        ("top", store_path, "--once", "--interval", "nan"),
+        ("top", store_path, "--once", "--interval", "inf"),
+        ("put", store_path, "x", "--state-dir", ""),
         ("info",),
     ):
         assert gismo(*words).code == exits.USAGE, words
-    assert gismo("put", store_path, "/nonexistent").code == exits.NOT_FOUND
+    missing = gismo("put", store_path, "/nonexistent")
+    assert missing.code == exits.NOT_FOUND
+    assert missing.err == "gismo: /nonexistent: No such file or directory\n"
+    assert "GISMO_STORE" in gismo("ls").err
 
 
 def test_full(gismo: Run, store_path: str, tmp_path: Path) -> None:
@@ -176,6 +187,14 @@ def test_full(gismo: Run, store_path: str, tmp_path: Path) -> None:
     failed = gismo("put", store_path, large)
     assert failed.code == exits.FULL
     assert gismo("ls", store_path, "--json", "--all").document == []
+
+
+def test_what_never_ends_is_too_large(store_path: str, shm: Path) -> None:
+    with open("/dev/zero", "rb") as zeros:
+        putting = command("put", store_path, "-", "--state-dir", shm / "state", "--json", stdin=zeros)
+        _, errors = putting.communicate(timeout=60)
+    assert putting.returncode == exits.FULL
+    assert json.loads(errors)["error"]["type"] == "StoreFull"
 
 
 def test_the_store_from_the_environment(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +243,15 @@ def test_seeing(gismo: Run, store: Store, store_path: str) -> None:
     draft.abort()
 
 
+def test_top_tells_the_pins_of_each_host(gismo: Run, store: Store, store_path: str, shm: Path) -> None:
+    handles = [store.put(b"x") for _ in range(3)]
+    with gismo_core.open(store_path, state_dir=shm / "other") as other:
+        views = [other.get(handle) for handle in handles[:2]] + [store.get(handles[0]) for _ in range(4)]
+        seen = gismo("top", store_path, "--state-dir", shm / "state", "--once", "--interval", "0.1", "--json").document
+        assert {one["host_id"]: one["pins"] for one in seen["hosts"]} == {store.host_id: 4, other.host_id: 2}
+        del views
+
+
 def test_rates_of_top(store: Store, store_path: str, shm: Path) -> None:
     watching = command("top", store_path, "--state-dir", shm / "state", "--interval", "0.5", "--once", "--json")
     end_s = time.monotonic() + 60
@@ -237,6 +265,93 @@ def test_rates_of_top(store: Store, store_path: str, shm: Path) -> None:
     assert mine["deletes_per_s"] > 10
     assert mine["put_bytes_per_s"] == pytest.approx(1000 * mine["puts_per_s"], rel=0.01)
     assert seen["store"]["puts_per_s"] > 10
+
+
+def test_names_cannot_steer_the_terminal(gismo: Run, store: Store, store_path: str) -> None:
+    store.put(b"x", name="a\x1b[31mb\nc\td")
+    listed = gismo("ls", store_path).out
+    assert r"a\x1b[31mb\nc\td" in listed
+    assert len(listed.splitlines()) == 2
+    assert gismo("ls", store_path, "--json").document[0]["name"] == "a\x1b[31mb\nc\td"
+
+
+def test_a_screen_is_no_larger_than_the_window() -> None:
+    text = "\n".join("x" * 200 for _ in range(50))
+    rows = fit(text, 80, 24).split("\n")
+    assert len(rows) == 23
+    assert {len(row) for row in rows[:-1]} == {80}
+    assert rows[-1].startswith("... 28 more lines")
+    assert fit("few\nlines", 80, 24) == "few\nlines"
+    assert fit("few\nlines", 2, 3) == "fe\nli"
+
+
+def test_half_an_object_is_not_left_behind(gismo: Run, store: Store, store_path: str, shm: Path) -> None:
+    handle = store.put(bytes(40 << 20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, before[1]))
+    try:
+        (shm / "there").write_bytes(b"")
+        for name in ("new", "there"):
+            failed = gismo("get", store_path, handle, "-o", shm / name)
+            assert failed.code == exits.ERROR
+            assert str(shm / name) in failed.err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    assert not (shm / "new").exists()
+    assert (shm / "there").exists()
+    assert gismo("get", store_path, handle, "-o", "/dev/full").code == exits.FULL
+    assert Path("/dev/full").exists()
+
+
+@pytest.mark.parametrize("words", [("info",), ("get", "x"), ("ls", "--json")])
+def test_without_a_standard_output(store: Store, store_path: str, words: tuple[str, ...]) -> None:
+    store.put(b"x", name="x")
+    closed = command(words[0], store_path, *words[1:], preexec_fn=lambda: os.close(1))
+    _, errors = closed.communicate()
+    assert closed.returncode == exits.ERROR
+    assert errors.startswith(b"gismo: standard output is closed")
+
+
+def test_without_a_standard_input(store: Store, store_path: str) -> None:
+    closed = command("put", store_path, "-", preexec_fn=lambda: os.close(0))
+    _, errors = closed.communicate()
+    assert closed.returncode == exits.USAGE
+    assert b"standard input is closed" in errors
+    assert store.stats().sealed_objects == 0
+
+
+def test_a_store_is_never_a_standard_stream(store_path: str, shm: Path) -> None:
+    """Else what anybody prints goes over the superblock."""
+    words = (
+        "import os, sys, gismo_core\n"
+        "[os.close(fd) for fd in (0, 1, 2)]\n"
+        "store = gismo_core.open(sys.argv[1], state_dir=sys.argv[2])\n"
+        "for fd in (0, 1, 2):\n"
+        "    try: os.write(fd, b'x' * 8192)\n"
+        "    except OSError: pass\n"
+        "store.close()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    subprocess.run([sys.executable, "-c", words, store_path, shm / "state"], env=environment, check=True, timeout=60)
+    with gismo_core.open(store_path, read_only=True) as store:
+        assert store.fsck().ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_looking_where_another_user_has_a_state_directory(shm: Path) -> None:
+    gismo_core.format(shm / "pool", size=8 << 20, mode=0o644)
+    (shm / "state").mkdir(mode=0o700)
+    os.chmod(shm, 0o755)
+
+    def look() -> None:
+        os.setgid(65534)
+        os.setuid(65534)
+        with open_to_look(str(shm / "pool"), state_dir=str(shm / "state")) as store:
+            assert store.fsck().ok
+
+    in_fork(look)
 
 
 def test_rm_all(gismo: Run, store: Store, store_path: str) -> None:
@@ -271,6 +386,35 @@ def test_fsck_finds_a_changed_payload(gismo: Run, store: Store, store_path: str)
     assert gismo("fsck", store_path).code == exits.OK
 
 
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_a_damaged_superblock_is_mended(gismo: Run, store_path: str, which: str) -> None:
+    at = 60 if which == "first" else os.path.getsize(store_path) - 4096 + 60
+    sound = Path(store_path).read_bytes()
+    with open(store_path, "r+b") as medium:
+        medium.seek(at)
+        medium.write(b"\xff")
+    found = gismo("fsck", store_path)
+    assert found.code == exits.CORRUPT
+    assert f"the {which} superblock is damaged" in found.out
+    assert "--repair" in found.out
+    mended = gismo("fsck", store_path, "--repair", "--json")
+    assert mended.code == exits.OK
+    assert mended.document["report"]["repaired"] == 1
+    assert gismo("fsck", store_path).code == exits.OK
+    now = Path(store_path).read_bytes()
+    assert now[:4096] == sound[:4096]
+    assert now[-4096:] == sound[-4096:]
+
+
+def test_a_store_that_was_cut_says_so(gismo: Run, store_path: str) -> None:
+    os.truncate(store_path, os.path.getsize(store_path) // 2)
+    for words in (("info",), ("ls",), ("get", "x"), ("fsck",), ("fsck", "--repair")):
+        failed = gismo(words[0], store_path, *words[1:])
+        assert failed.code == exits.CORRUPT
+        assert "was cut" in failed.err
+        assert "format --force" in failed.err
+
+
 def test_doctor(gismo: Run, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = gismo("doctor", store_path, "--json")
     by_name = {one["name"]: one for one in checked.document["checks"]}
@@ -300,7 +444,7 @@ def test_a_closed_pipe_is_quiet(store: Store, store_path: str, shm: Path) -> Non
     assert listing.stderr is not None
     listing.stdout.readline()
     listing.stdout.close()
-    assert listing.wait(60) == 128 + signal.SIGPIPE
+    assert listing.wait(60) == exits.NO_READER == 128 + signal.SIGPIPE
     assert listing.stderr.read() == b""
     listing.stderr.close()
 
@@ -324,6 +468,38 @@ def test_ctrl_c_ends_a_long_wait(store: Store, store_path: str, shm: Path) -> No
     waiting.send_signal(signal.SIGINT)
     waiting.communicate(timeout=60)
     assert waiting.returncode == exits.INTERRUPTED
+
+
+def test_ctrl_c_ends_a_format(shm: Path) -> None:
+    """Python sees a signal at the first step of a callback: outside of every `try` in it, so ctypes threw it away."""
+    pool = shm / "pool"
+    words = (
+        "import gismo_core, sys, itertools\n"
+        "begun = itertools.count()\n"
+        "tell = lambda *_: next(begun) or print(flush=True)\n"
+        "gismo_core.format(sys.argv[1], size=2 << 30, progress=tell)\n"
+    )
+    formatting = subprocess.Popen(
+        [sys.executable, "-c", words, pool], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert formatting.stdout is not None
+    formatting.stdout.readline()
+    time.sleep(0.02)  # it is inside the core again
+    formatting.send_signal(signal.SIGINT)
+    _, errors = formatting.communicate(timeout=120)
+    assert formatting.returncode == -signal.SIGINT
+    assert errors.strip().endswith("KeyboardInterrupt")
+    assert "ignored" not in errors
+    assert not pool.exists()
+
+
+def test_an_exception_in_progress_stops_a_format(shm: Path) -> None:
+    def stop(_: int, __: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        gismo_core.format(shm / "pool", size=8 << 20, progress=stop)
+    assert not (shm / "pool").exists()
 
 
 def test_on_a_terminal_nothing_is_cut(store: Store, store_path: str, shm: Path) -> None:

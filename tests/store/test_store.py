@@ -117,14 +117,36 @@ def test_what_is_no_store(shm: Path, content: bytes) -> None:
 
 
 def test_what_is_not_there(shm: Path) -> None:
-    for path in (shm / "absent", f"file:{shm}/absent", "dax:/dev/dax99.9"):
+    for path in (shm / "absent", f"file:{shm}/absent"):
         with pytest.raises(NotAStore, match="format"):
             gismo_core.open(path)
+    for path in ("dax:/dev/dax99.9", "/dev/dax99.9"):
+        with pytest.raises(NotAStore, match="daxctl"):
+            gismo_core.open(path)
+        with pytest.raises(NotAStore, match="daxctl"):  # and no file of that name is made in its place
+            gismo_core.format(path, size=8 * MiB)
+    assert not Path("/dev/dax99.9").exists()
+    with pytest.raises(InvalidArgument, match="directory"):
+        gismo_core.format(shm, size=8 * MiB)
+    with pytest.raises(gismo_core.SystemCallError, match="directory"):
+        gismo_core.format(shm / "absent" / "pool", size=8 * MiB)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"size": -1}, {"size": 1.5}, {"size": 2**70}, {"size": 4096}, {"max_hosts": 65}, {"coherence": "none"}],
+    [
+        {"size": -1},
+        {"size": 1.5},
+        {"size": float("nan")},
+        {"size": "4GiB"},
+        {"size": 2**70},
+        {"size": 4096},
+        {"max_hosts": 65},
+        {"coherence": "none"},
+        {"mode": "0600"},
+        {"progress": 5},
+        {"store_uuid": "x"},
+    ],
 )
 def test_bad_format_options(shm: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
@@ -135,6 +157,33 @@ def test_bad_format_options(shm: Path, options: dict[str, Any]) -> None:
 def test_bad_paths(path: Any) -> None:
     with pytest.raises(InvalidArgument):
         gismo_core.open(path)
+
+
+@pytest.mark.parametrize("directory", ["", "a\0b", 5])
+def test_bad_state_directories(store_path: str, directory: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        gismo_core.open(store_path, state_dir=directory)
+
+
+@pytest.mark.parametrize("wait_s", [-1, float("nan"), "x"])
+def test_bad_waits(store: Store, wait_s: Any) -> None:
+    for call in (
+        lambda: store.put(b"x", wait_s=wait_s),
+        lambda: store.create(1, wait_s=wait_s),
+        lambda: store.lookup("x", wait_s),
+    ):
+        with pytest.raises(InvalidArgument, match="wait_s"):
+            call()
+    store.put(b"x", wait_s=1e300)
+
+
+def test_bad_writes_to_a_draft(store: Store) -> None:
+    draft = store.create(100)
+    for offset, data in ((99, b"xx"), (-1, b"x"), ("x", b"x"), (0, "x"), (0, None), (2**70, b"")):
+        with pytest.raises(InvalidArgument):
+            draft.write(offset, data)  # type: ignore[arg-type]
+    draft.write(98, b"xx")
+    assert bytes(store.get(draft.seal()).data[98:]) == b"xx"
 
 
 def test_the_store_from_the_environment(shm: Path, store_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,6 +428,24 @@ def test_a_follower_tells_what_is_new_and_what_is_gone(store: Store) -> None:
     follower.forget([new, gone])
     assert follower.look() == ([new], [], [])
     assert store.count_sealed(tag=tag, mask=mask) == 5000
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_verifying_tells_how_far_it_is(make_store: Callable[..., str], shm: Path, read_only: bool) -> None:
+    path = make_store(512 * MiB)
+    told: list[int] = []
+    with gismo_core.open(path, state_dir=shm / "state") as store:
+        for nbytes in (200 * MiB, 30 * MiB, 50 * MiB):
+            store.put(bytes(nbytes))
+        with gismo_core.open(path, state_dir=shm / "state", read_only=read_only) as looking:
+            assert looking.fsck(progress=told.append).ok
+            assert told == []  # nothing was to be verified
+            report = looking.fsck(verify=True, progress=told.append)
+    assert report.payloads_verified == 3
+    assert report.findings == ()
+    assert len(told) == 4
+    assert told == sorted(told)
+    assert 256 * MiB <= told[-1] <= 280 * MiB
 
 
 def test_peek_copies_without_a_pin(store: Store) -> None:

@@ -294,6 +294,26 @@ def test_a_medium_is_removed_or_emptied_afterwards(pool: Path, tmp_path: Path) -
         assert (path.read_bytes() if path.exists() else None) == left
 
 
+@pytest.mark.parametrize("spec", ["", "file:", "dax:"])
+def test_no_path_is_not_the_directory_one_is_in(spec: str) -> None:
+    with pytest.raises(RefusedError, match="names no path"):
+        parse_store(spec)
+
+
+def test_a_file_beside_a_store_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "new.alone").write_text("precious")
+    medium = Medium("file", tmp_path / "new", tmp_path)
+    with pytest.raises(RefusedError, match="in the way"), medium.fresh(lambda _: None, "alone"):
+        pass
+    assert (tmp_path / "new.alone").read_text() == "precious"
+
+
+def test_the_rows_as_json() -> None:
+    listed = json.loads(CliRunner().invoke(bench, ["store", "--list", "--json", "--only", "store.open*"]).output)
+    assert [row["name"] for row in listed] == ["store.open", "store.open.cold"]
+    assert all(row["unit"] == "ms" and row["what"] for row in listed)
+
+
 # ---- what cannot run ----
 
 
@@ -415,6 +435,16 @@ def test_a_real_store_is_refused_and_destroyed_only_when_told(work: Path) -> Non
     assert len(document["results"]) == 1
     assert path.stat().st_size == 0
     path.unlink()
+
+
+@needs_library
+def test_what_lies_in_a_directory_is_left_alone(work: Path) -> None:
+    for name in ("store", "store.alone"):
+        (work / name).write_text("precious")
+    _measure("--only", "store.cycle.native", "--store", str(work))
+    for name in ("store", "store.alone"):
+        assert (work / name).read_text() == "precious"
+        (work / name).unlink()
 
 
 @needs_library

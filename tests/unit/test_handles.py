@@ -54,6 +54,14 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         assert str(handle) == one.strip().lower()
 
 
+@pytest.mark.parametrize("value", [5, None, "x", ["x"]])
+def test_what_is_no_handle(value: object) -> None:
+    with pytest.raises(InvalidArgument):
+        Handle.from_bytes(value)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument):
+        Handle.parse(value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("raw", [b"", b"x" * 47, b"x" * 49, bytearray(48), "x" * 48, None])
 def test_only_48_bytes_make_a_handle(raw: object) -> None:
     with pytest.raises(InvalidArgument):

@@ -36,7 +36,7 @@ def test_objects() -> None:
         "payload_crc",
     ):
         assert getattr(made, name) == getattr(raw, name), name
-    assert records.object_tag(raw) == (raw.tag, raw.extent_bytes, raw.pins_here)
+    assert records.object_use(raw) == (raw.tag, raw.extent_bytes, raw.pinned_lanes, raw.pins_here)
     raw.has_crc = raw.name_bytes = raw.pinned_lanes = 0
     made = records.object_info(raw)
     assert (made.payload_crc, made.name, made.pinned_hosts) == (None, None, ())

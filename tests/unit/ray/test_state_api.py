@@ -1,4 +1,4 @@
-"""What Ray's list of objects is told: nothing that it would leave out, and a number that fits."""
+"""What Ray's list of objects is told: nothing of Gismo's own, nothing that Ray would leave out, and a number that fits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 
 from gismo_core.ray import state_api
 
+KEEPER, ACTOR = b"keeper".ljust(16, b"k"), b"another".ljust(16, b"a")
 
-def row(name: str, **counted: Any) -> SimpleNamespace:
+
+def row(name: str, *, made_by: bytes = ACTOR, **counted: Any) -> SimpleNamespace:
     none: dict[str, Any] = {
+        "object_id": bytes(8) + made_by + bytes(4),
         "local_ref_count": 0,
         "submitted_task_ref_count": 0,
         "contained_in_owned": [],
@@ -40,20 +43,32 @@ def test_what_only_others_refer_to_is_neither_listed_nor_counted() -> None:
         row("pinned", pinned_in_memory=True),
         row("nobody's either"),
     ]
-    told = state_api.only_referred(reply(*rows, total=6))
+    told = state_api.only_users(reply(*rows, total=6), {KEEPER})
     assert names(told) == ["local", "argument", "inside", "pinned"]
     assert (told.total, told.core_workers_stats[0].objects_total) == (4, 4)
 
 
+def test_what_a_keeper_made_is_neither_listed_nor_counted() -> None:
+    rows = [
+        row("token", made_by=KEEPER, local_ref_count=1),
+        row("the user's", local_ref_count=1),
+        row("token of a value that is read", made_by=KEEPER, contained_in_owned=[b"x"]),
+        row("another actor's, of the same job", made_by=KEEPER[:12] + b"aaaa", local_ref_count=1),
+    ]
+    told = state_api.only_users(reply(*rows, total=4), {KEEPER})
+    assert names(told) == ["the user's", "another actor's, of the same job"]
+    assert (told.total, told.core_workers_stats[0].objects_total) == (2, 2)
+
+
 def test_what_a_raylet_cut_off_stays_missing() -> None:
-    told = state_api.only_referred(reply(row("local", local_ref_count=1), row("nobody's"), total=12))
+    told = state_api.only_users(reply(row("local", local_ref_count=1), row("nobody's"), total=12), set())
     assert (names(told), told.total) == (["local"], 11)
 
 
 def test_an_error_passes() -> None:
-    assert state_api.only_referred(None) is None
+    assert state_api.only_users(None, set()) is None
     error = RuntimeError("no answer")
-    assert state_api.only_referred(error) is error
+    assert state_api.only_users(error, set()) is error
 
 
 def test_it_installs_once_and_leaves_another_ray_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ray_upstream import compare, finder, outcomes, report, sources
+from ray_upstream import compare, finder, outcomes, report, side, sources
 from ray_upstream.outcomes import ERROR, FAILED, PASSED, SKIPPED, Outcome
 
 XML = """<?xml version="1.0"?><testsuites><testsuite>
@@ -93,6 +94,37 @@ def test_where_the_time_was_over_only_what_ran_on_both_sides_counts() -> None:
     assert [one.test for one in compare.compare(off, [BAD], cut_off=True)] == ["t"]
     assert compare.to_run_again(off, [GOOD], cut_off=True) == []
     assert compare.to_run_again(off, [GOOD]) == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "only", "apart", "collected"),
+    [
+        ((), "", (), ["test_a[1]", "test_a[2]", "TestIt::test_b", "test_c"]),
+        ((), "", ("test_a", "TestIt::test_b"), ["test_c"]),
+        ((), "test_a or test_c", ("test_a[1]",), ["test_a[2]", "test_c"]),
+        (("test_a",), "test_c", ("test_a",), ["test_a[1]", "test_a[2]"]),
+        (("TestIt::test_b",), "", (), ["TestIt::test_b"]),
+    ],
+)
+def test_pytest_runs_what_is_selected(
+    tmp_path: Path, tests: tuple[str, ...], only: str, apart: tuple[str, ...], collected: list[str]
+) -> None:
+    folder = tmp_path / "python" / "ray" / "tests"
+    folder.mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # as in a whole checkout: the root folder is above the tests
+    (folder / "conftest.py").touch()
+    (folder / "test_x.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_a(n): ...\n"
+        "class TestIt:\n    def test_b(self): ...\ndef test_c(): ...\n"
+    )
+    source = sources.find(folder / "test_x.py")
+    settings = side.Settings(Path(sys.executable), 0, 0, 0, only, apart, tmp_path)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    ran = subprocess.run(
+        [*command, *side.selection(source, settings, tests)], cwd=folder, capture_output=True, text=True
+    )
+    found = [line.partition("test_x.py::")[2] for line in ran.stdout.splitlines() if "test_x.py::" in line]
+    assert found == collected, ran.stdout + ran.stderr
 
 
 def test_the_table_keeps_other_rows_and_replaces_its_own(tmp_path: Path) -> None:
