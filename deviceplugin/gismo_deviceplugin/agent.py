@@ -10,7 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,15 +22,16 @@ import kopf
 from kubernetes.utils.quantity import parse_quantity
 
 from gismo_core import node_marker
-from gismo_deviceplugin import cluster, runtime
+from gismo_deviceplugin import cluster, loading, runtime
 from gismo_deviceplugin.admission import Admission
 from gismo_deviceplugin.cluster import Cluster
 from gismo_deviceplugin.kubelet import pod_resources, registrar, shares
 from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
 from gismo_deviceplugin.kubelet.shares import Injection, Tenant
+from gismo_deviceplugin.loading import Unloaded
 from gismo_deviceplugin.pool import state, view
-from gismo_deviceplugin.pool.member import Member, Report
+from gismo_deviceplugin.pool.member import Member, NotLoaded, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
 from gismo_deviceplugin.status import status
@@ -62,6 +66,9 @@ class Agent:
         self._offered: dict[str, Tenant] = {}  # by resource
         self._said: dict[str, dict[str, Any]] = {}  # by GismoNode, as it was written last
         self._held: list[Held] = []
+        self._looker = loading.Looker()
+        self._looked_at = -math.inf
+        self._unloaded: tuple[Unloaded, ...] = ()
         try:
             runtime.ensure(options.runtime)
         except runtime.NoRuntime as error:
@@ -128,6 +135,7 @@ class Agent:
             logger.info("the kubelet does not say who holds shares: %s", error.details())
             return
         nodes, ranges = self._cluster.objects("gismonodes"), self._cluster.objects("gismonamespaces")
+        await self._look_for_unloaded()
         views = view.of_pool(self._options.node, nodes, ranges, lambda text: int(parse_quantity(text)))
         for pool in [name for name in self._members if name not in views]:
             del self._members[pool]
@@ -136,7 +144,8 @@ class Agent:
         for name, one in views.items():
             if name not in self._members:
                 self._members[name] = Member(self._state, self._holders, self._options.boot_id)
-            reports[name] = await asyncio.to_thread(self._members[name].step, one)
+            report = await asyncio.to_thread(self._members[name].step, one)
+            reports[name] = replace(report, not_loaded=tuple(self._not_loaded(one)))
             offered.update(self._tenants(one, reports[name]))
         self._offered = {tenant.resource: tenant for tenant in offered}
         await self._registrar.set_tenants(offered)
@@ -178,6 +187,20 @@ class Agent:
             injection=Injection(each.runtime_injection),
             kubernetes_namespaces=each.kubernetes_namespaces,
         )
+
+    async def _look_for_unloaded(self) -> None:
+        if time.monotonic() - self._looked_at >= loading.LOOK_S:
+            self._unloaded = await asyncio.to_thread(self._looker.look, self._held)
+            self._looked_at = time.monotonic()
+
+    def _not_loaded(self, one: PoolView) -> Iterable[NotLoaded]:
+        """In this pool."""
+        tenants = {each.store_uuid: self._tenant(one, each) for each in one.ranges}
+        for unloaded in self._unloaded:
+            tenant = tenants.get(shares.store_of(unloaded.held.share))
+            if tenant is not None:
+                message = loading.message(tenant, unloaded)
+                yield NotLoaded(tenant.namespace, str(unloaded.held), unloaded.reason, message)
 
     def _holders(self, one: RangeView) -> tuple[str, ...]:
         """Pods that hold a share of this store."""

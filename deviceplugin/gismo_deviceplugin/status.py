@@ -8,6 +8,7 @@ from typing import Any
 from gismo_deviceplugin.pool.member import Report
 
 _MESSAGE_CHARACTERS = 1024
+_NOT_LOADED = 32  # as many as the API takes
 
 
 def status(report: Report, before: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
@@ -22,6 +23,15 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
         ],
         "released": sorted(report.released),
         "inUse": [{"namespace": name, "holders": list(who)} for name, who in sorted(report.in_use.items())],
+        "notLoaded": [
+            {
+                "namespace": one.namespace,
+                "holder": one.holder,
+                "reason": one.reason,
+                "message": one.message[:_MESSAGE_CHARACTERS],
+            }
+            for one in report.not_loaded[:_NOT_LOADED]
+        ],
         "conditions": list(_merged(before.get("conditions") or (), _conditions(report), now, generation)),
     }
     known = {"layoutVersion": report.layout_version, "nonce": report.nonce, "capacityBytes": report.capacity_bytes}

@@ -128,8 +128,8 @@ class Plugin:
                 shares.check_one(tenant, one.devices_ids)
         except Refused as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        answered = _answered(shares.answer(tenant))
-        return wire.plugin.AllocateResponse(container_responses=[answered] * len(request.container_requests))
+        answers = [_answered(shares.answer(tenant, one.devices_ids[0])) for one in request.container_requests]
+        return wire.plugin.AllocateResponse(container_responses=answers)
 
     async def _pre_start(self, request: Any, context: Any) -> Any:
         tenant = self.tenant

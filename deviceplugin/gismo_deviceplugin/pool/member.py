@@ -40,6 +40,16 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class NotLoaded:
+    """A container that has a share and does not use it: nothing of the pool's, so nothing of it fails."""
+
+    namespace: str
+    holder: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How far this node is with a pool: the status of its GismoNode, and what it may offer."""
 
@@ -53,6 +63,7 @@ class Report:
     failures: tuple[Failure, ...] = ()
     released: frozenset[str] = frozenset()  # store UUIDs
     in_use: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    not_loaded: tuple[NotLoaded, ...] = ()
 
 
 class Waiting(RuntimeError):

@@ -386,6 +386,17 @@ class Use(Model):
     )
 
 
+class NotLoaded(Model):
+    """A container that has a share, and runs Ray without Gismo."""
+
+    namespace: str = Field(max_length=61, description="The Gismo namespace.")
+    holder: str = Field(max_length=320, description="The pod (NAMESPACE/NAME).")
+    reason: str = Field(
+        max_length=64, pattern=r"^[A-Za-z]+$", description="NotLoaded: without gismo_core; NotOpened: with it."
+    )
+    message: str = Field(max_length=1024, description="For people: why, and what to do.")
+
+
 class NodeStatus(Model):
     """What the node's agent has reached and sees."""
 
@@ -411,6 +422,11 @@ class NodeStatus(Model):
         max_length=MAX_NAMESPACES,
         description="Gismo namespaces that are in use here.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace"]},
+    )
+    not_loaded: list[NotLoaded] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Containers with a share here that run Ray without Gismo; nothing of the pool fails by that.",
     )
     conditions: list[Condition] = _CONDITIONS
 

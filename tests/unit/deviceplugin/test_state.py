@@ -60,7 +60,7 @@ def test_a_container_opens_the_store_as_its_node(tmp_path: Path, monkeypatch: py
     gismo_core.format(memory, size=32 << 20, store_uuid=uuid.UUID(STORE))
     folder = StateDirectories(tmp_path / "stores").prepare(STORE, 7)
     tenant = shares.Tenant("rack1", "team-a", STORE, 1, str(memory), False, str(folder), "/runtime")
-    answer = shares.answer(tenant)
+    answer = shares.answer(tenant, shares.ids(tenant)[0])
     for name, value in answer.envs.items():
         for mount in answer.mounts:
             value = value.replace(mount.container_path, mount.host_path)
