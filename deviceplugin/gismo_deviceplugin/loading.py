@@ -106,13 +106,13 @@ class Looker:
     def _name_shares(self, processes: Iterable[_Process], holders: Mapping[str, Held], now: float) -> None:
         """Each process's share: of its own environment, else of its mount namespace's. Some have overwritten their own."""
         processes = list(processes)
-        of_node = next((one.namespace for one in processes if one.pid == _INIT), "")
+        no_container = {one.namespace for one in processes if one.pid in (_INIT, str(os.getpid()))}
         of_namespace: dict[str, str] = {}
         for one in processes:
             if not one.share and now - one.seen_since < PATIENCE_S:  # a container's first process gets it late
                 with contextlib.suppress(OSError):
                     one.share = self._environment(one).get(SHARE_VARIABLE, "")
-            if one.share in holders and one.namespace != of_node:
+            if one.share in holders and one.namespace not in no_container:
                 of_namespace[one.namespace] = one.share
         for one in processes:
             if one.namespace in of_namespace:
