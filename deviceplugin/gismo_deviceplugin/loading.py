@@ -21,7 +21,9 @@ LOOK_S = 10.0
 PATIENCE_S = 20.0  # importing Ray takes seconds, and what loads Gismo runs after that
 _RAY = b"/_raylet.so"
 _GISMO = b"/libgismo.so"
-_WORKER = b"ray::"  # the title that Ray gives its workers
+_WORKER = b"ray::"  # the title that Ray gives its workers, and these two, which open no store
+_NO_WORKERS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
+_SHOWN_CHARACTERS = 100
 _PROC = Path("/proc")
 _INIT = "1"
 
@@ -136,7 +138,8 @@ class Looker:
             one.wrong, one.wrong_since = wrong, now
 
     def _is_worker(self, one: _Process) -> bool:
-        return (self._proc / one.pid / "cmdline").read_bytes().startswith(_WORKER)
+        title = (self._proc / one.pid / "cmdline").read_bytes().partition(b"\0")[0].strip()
+        return title.startswith(_WORKER) and title not in _NO_WORKERS
 
     def _is_as_wished(self, one: _Process) -> bool:
         """Its user has switched Gismo off, or given it another store."""
@@ -152,8 +155,8 @@ class Looker:
         return {name: value for name, is_set, value in (entry.partition("=") for entry in entries) if is_set}
 
     def _started_as(self, one: _Process) -> str:
-        words = (self._proc / one.pid / "cmdline").read_text(errors="replace").split("\0")
-        return " ".join(word for word in words if word)[:200]
+        text = " ".join((self._proc / one.pid / "cmdline").read_text(errors="replace").replace("\0", " ").split())
+        return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def message(tenant: Tenant, one: Unloaded) -> str:

@@ -101,6 +101,7 @@ def test_ray_without_gismo_is_found_when_it_has_lasted(node: Node) -> None:
 
 def test_ray_with_gismo_is_well(node: Node) -> None:
     node.run(HAS_IT, RAY, GISMO)  # such as the dashboard, which opens no store
+    node.run(HAS_IT, RAY, GISMO, title="ray::RuntimeEnvAgent")
     node.run(HAS_IT, RAY, GISMO, STORE, title="ray::IDLE")
     assert [node.later() for _ in range(4)] == [[]] * 4
 

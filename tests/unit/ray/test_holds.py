@@ -15,7 +15,7 @@ def test_a_hold_that_outlives_its_module_goes_in_silence(
 ) -> None:
     """Python 3.13 ends the module first where an array is a global of the user's program: its names are None by then."""
     assert callable(make)
-    raised = []
+    raised: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", raised.append)
     hold = make()
     for name in ("_Current", "Hold"):
