@@ -51,12 +51,17 @@ e2e-down: setup ## take that cluster away, and the container engine if e2e-up st
 
 .PHONY: e2e
 e2e: e2e-up ## the tests on that cluster, which is taken away afterwards (KEEP=1: it stays)
+	@rc=0; $(BIN)/python -m pytest -m 'e2e and not long' tests/e2e $(ARGS) || rc=$$?; \
+	  [[ -n '$(KEEP)' ]] || $(MAKE) e2e-down; exit $$rc
+
+.PHONY: e2e-long
+e2e-long: e2e-up ## all tests on that cluster, also those that take long (KEEP=1)
 	@rc=0; $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS) || rc=$$?; \
 	  [[ -n '$(KEEP)' ]] || $(MAKE) e2e-down; exit $$rc
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks
-	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
+	@$(BIN)/python -m pytest -m 'long and not e2e' --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 HOURS ?= 1
 JOBS ?= 1
