@@ -23,7 +23,7 @@ _RAY = b"/_raylet.so"
 _GISMO = b"/libgismo.so"
 _WORKER = b"ray::"  # the title that Ray gives its workers, and these two, which open no store
 _NO_WORKERS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
-_SHOWN_CHARACTERS = 100
+_PATH_CHARACTERS = 200
 _PROC = Path("/proc")
 _INIT = "1"
 
@@ -34,7 +34,7 @@ class Unloaded:
 
     held: Held
     reason: str
-    process: str  # how one of its processes was started
+    ray: str  # where one of its processes has its Ray: by that the environment is known, and nothing that is secret
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class _Process:
     namespace: str  # its mount namespace, which is its container's alone
     seen_since: float
     share: str = ""
+    ray: str = ""
     is_well: bool = False
     wrong: str = ""
     wrong_since: float = 0.0
@@ -95,7 +96,7 @@ class Looker:
             if last is not None and (last.held, last.reason) == (holders[share], worst.wrong):
                 said[share] = last
             else:
-                said[share] = Unloaded(holders[share], worst.wrong, self._started_as(worst))
+                said[share] = Unloaded(holders[share], worst.wrong, worst.ray)
         self._known.said = said
         return tuple(said[share] for share in sorted(said))
 
@@ -124,6 +125,7 @@ class Looker:
         maps = (self._proc / one.pid / "maps").read_bytes()
         wrong = ""
         if _RAY in maps:
+            one.ray = _folder_of_ray(maps)
             if _GISMO not in maps:
                 wrong = NOT_LOADED
             elif f"/{store_of(one.share)}".encode() in maps:
@@ -154,20 +156,22 @@ class Looker:
         entries = (self._proc / one.pid / "environ").read_text(errors="replace").split("\0")
         return {name: value for name, is_set, value in (entry.partition("=") for entry in entries) if is_set}
 
-    def _started_as(self, one: _Process) -> str:
-        text = " ".join((self._proc / one.pid / "cmdline").read_text(errors="replace").replace("\0", " ").split())
-        return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+def _folder_of_ray(maps: bytes) -> str:
+    line = next(line for line in maps.splitlines() if _RAY in line)
+    path = line.split(maxsplit=5)[5].partition(_RAY)[0].decode("ascii", errors="replace")
+    return path if path.isprintable() and len(path) <= _PATH_CHARACTERS else "a folder of a strange name"
 
 
 def message(tenant: Tenant, one: Unloaded) -> str:
     """What is wrong with a container, and what to do."""
-    who = f"container {one.held.container} of pod {one.held} ({one.process})"
+    who = f"container {one.held.container} of pod {one.held}"
     if one.reason == NOT_OPENED:
         return (
             f"{who} has gismo_core and does not open the store of {tenant.resource}: the image's own gismo_core is of another store "
-            "format, or does not know its Ray. The pod's log says which, and so does `gismo ray check` in it"
+            f"format, or does not know the Ray in {one.ray}. The pod's log says which, and so does `gismo ray check` in it"
         )
-    what = f"{who} runs Ray without gismo_core, so its objects are not in the store"
+    what = f"{who} runs Ray (of {one.ray}) without gismo_core, so its objects are not in the store"
     if tenant.injection is Injection.USER_SITE:
         return (
             f"{what}. A Python that reads no user site, as in a plain virtual environment, wants `runtimeInjection: PythonPath` in "

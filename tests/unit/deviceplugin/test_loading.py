@@ -91,7 +91,7 @@ def test_ray_without_gismo_is_found_when_it_has_lasted(node: Node) -> None:
     assert node.later(PATIENCE_S - 1) == []
     assert node.later(1) == [NOT_LOADED]
     (said,) = node.looker.look([HELD])
-    assert said.held == HELD
+    assert (said.held, said.ray) == (HELD, str(node.folder))
     node.run(HAS_IT, RAY, title="ray::IDLE")
     node.later()
     assert node.looker.look([HELD]) == (said,)  # the same words, whoever comes and goes
@@ -142,11 +142,13 @@ def test_a_process_that_has_lost_its_environment_is_known_by_its_container(node:
 
 def test_what_is_said_names_what_to_do() -> None:
     tenant = Tenant("rack1", "team-a", STORE, 1, "/memory", False, "/state")
-    unloaded = loading.Unloaded(HELD, NOT_LOADED, "/opt/venv/bin/python3 driver.py")
+    unloaded = loading.Unloaded(HELD, NOT_LOADED, "/opt/venv/lib/python3.13/site-packages/ray")
     text = loading.message(tenant, unloaded)
-    assert "container ray of pod team-a/ray-head (/opt/venv/bin/python3 driver.py)" in text
+    assert text.startswith(
+        "container ray of pod team-a/ray-head runs Ray (of /opt/venv/lib/python3.13/site-packages/ray) without gismo_core"
+    )
     assert "`runtimeInjection: PythonPath` in GismoPool rack1" in text
     for injection, word in ((Injection.PYTHON_PATH, "/opt/gismo/boot come first"), (Injection.OFF, "gismo-cxl")):
         there = Tenant("rack1", "team-a", STORE, 1, "/memory", False, "/state", injection=injection)
         assert word in loading.message(there, unloaded)
-    assert "store format" in loading.message(tenant, loading.Unloaded(HELD, NOT_OPENED, "ray::IDLE"))
+    assert "store format" in loading.message(tenant, loading.Unloaded(HELD, NOT_OPENED, "/ray"))
