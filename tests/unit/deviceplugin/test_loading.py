@@ -129,6 +129,7 @@ def test_a_share_that_nobody_holds_is_not_looked_for(node: Node) -> None:
     assert node.looker.look([]) == ()
 
 
+@pytest.mark.root
 def test_a_process_that_has_lost_its_environment_is_known_by_its_container(node: Node) -> None:
     """As Ray's workers, whose title lies where their environment was."""
     unshare = shutil.which("unshare")
