@@ -17,7 +17,7 @@ ENVIRONMENT = ("HOME=/home/ray", "LANG=C.UTF-8")
 USER = 1000
 _PACKAGES = ("ca-certificates", "procps", "python3", "python3-pip", "wget")  # KubeRay's probes call wget
 _ALSO = ("numpy",)  # of what stock images have beside Ray
-_RAY_RECIPE = 1
+_RAY_RECIPE = 2
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -80,7 +80,7 @@ def _install(tree: Path) -> None:
             shutil.copy(source, tree / to)
     told = ["--no-cache-dir", "--disable-pip-version-check", "--break-system-packages", "--root-user-action=ignore"]
     told += ["--ignore-installed"]  # Debian's own packages cannot be uninstalled; those in /usr/local come first
-    _chroot(tree, "pip", "install", "--quiet", *told, f"ray[default]=={RAY}", *_ALSO)
+    _chroot(tree, "pip", "install", "--quiet", *told, f"ray[default,serve]=={RAY}", *_ALSO)
     for to in lent.values():
         (tree / to).unlink(missing_ok=True)
         if to in own:
