@@ -326,7 +326,11 @@ def test_users_and_what_they_may_do(runs: Runs, pod: Pod, uid: int) -> None:
 @pytest.mark.long
 def test_two_users_share_a_store_on_a_node(runs: Runs) -> None:
     """At the same time: the first one's stays. (Started one by one: Ray ends after 30 s of starting.)"""
-    for pod in (Pod(job={"stay": 600}), Pod(pod=NOBODY, environment=NO_HOME), Pod(pod={"runAsUser": 0})):
+    for pod in (
+        Pod(job={"stay": 600}),
+        Pod(pod=NOBODY, environment=NO_HOME),
+        Pod(pod={"runAsUser": 0}, environment=NO_HOME),
+    ):
         check(runs.run(pod))
     assert get("pod", *runs.started[0])["status"]["phase"] == "Running"
 
