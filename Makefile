@@ -65,7 +65,7 @@ e2e-long: e2e-up ## all tests on that cluster, the long ones too: an hour
 
 .PHONY: test-long
 test-long: setup ## the tests that take long: fuzzing, soaks
-	@$(BIN)/python -m pytest -m long --timeout 0 -o faulthandler_timeout=0 $(ARGS)
+	@$(BIN)/python -m pytest -m 'long and not e2e' --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 HOURS ?= 1
 JOBS ?= 1

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import kopf
 from kubernetes.utils.quantity import parse_quantity
 
 from gismo_core import node_marker
-from gismo_deviceplugin import cluster, runtime
+from gismo_deviceplugin import cluster, loading, runtime
 from gismo_deviceplugin.admission import Admission
 from gismo_deviceplugin.cluster import FOLLOWED, Cluster
 from gismo_deviceplugin.health import ROUND_S, Beat
@@ -29,9 +31,10 @@ from gismo_deviceplugin.kubelet import pod_resources, registrar, shares
 from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
 from gismo_deviceplugin.kubelet.shares import Injection, Tenant
+from gismo_deviceplugin.loading import Unloaded
 from gismo_deviceplugin.metrics import Metrics, Share, Snapshot
 from gismo_deviceplugin.pool import state, view
-from gismo_deviceplugin.pool.member import Member, Report
+from gismo_deviceplugin.pool.member import Member, NotLoaded, Report
 from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import PoolView, RangeView
@@ -82,6 +85,9 @@ class Agent:
         self._is_known = False  # a round has been through, with all that there is and an answer of the kubelet
         self._failed = False
         self._unproven = 0  # rounds in a row in which a memory was not proven yet
+        self._looker = loading.Looker()
+        self._looked_at = -math.inf
+        self._unloaded: tuple[Unloaded, ...] = ()
         try:
             runtime.ensure(options.runtime)
         except runtime.NoRuntime as error:
@@ -192,6 +198,7 @@ class Agent:
             logger.info("the kubelet does not say who holds shares: %s", error.details())
             return False
         nodes, ranges = self._cluster.objects("gismonodes"), self._cluster.objects("gismonamespaces")
+        await self._look_for_unloaded()
         views = view.of_pool(self._options.node, nodes, ranges, lambda text: int(parse_quantity(text)))
         for pool in [name for name in self._members if name not in views]:
             del self._members[pool]
@@ -206,7 +213,8 @@ class Agent:
                     beat=self._beat,
                     patience_s=self._options.patience_s,
                 )
-            reports[name] = await asyncio.to_thread(self._members[name].step, one)
+            report = await asyncio.to_thread(self._members[name].step, one)
+            reports[name] = replace(report, not_loaded=tuple(self._not_loaded(one)))
             offered.update(self._tenants(one, reports[name]))
         is_unproven = any(report.nonce is not None and report.same_memory is None for report in reports.values())
         self._unproven = self._unproven + 1 if is_unproven else 0
@@ -261,6 +269,20 @@ class Agent:
             injection=Injection(each.runtime_injection),
             kubernetes_namespaces=each.kubernetes_namespaces,
         )
+
+    async def _look_for_unloaded(self) -> None:
+        if time.monotonic() - self._looked_at >= loading.LOOK_S:
+            self._unloaded = await asyncio.to_thread(self._looker.look, self._held)
+            self._looked_at = time.monotonic()
+
+    def _not_loaded(self, one: PoolView) -> Iterable[NotLoaded]:
+        """In this pool."""
+        tenants = {each.store_uuid: self._tenant(one, each) for each in one.ranges}
+        for unloaded in self._unloaded:
+            tenant = tenants.get(shares.store_of(unloaded.held.share))
+            if tenant is not None:
+                message = loading.message(tenant, unloaded)
+                yield NotLoaded(tenant.namespace, str(unloaded.held), unloaded.reason, message)
 
     def _holders(self, one: RangeView) -> tuple[str, ...]:
         """Pods that hold a share of this store."""

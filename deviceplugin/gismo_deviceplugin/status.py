@@ -10,6 +10,7 @@ from gismo_kube.occurrence import Occurrence
 
 _MESSAGE_CHARACTERS = 1024
 _STORES = 128  # as many as the API takes of a pool
+_NOT_LOADED = 32  # as many as the API takes
 
 
 def status(report: Report, before: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
@@ -36,6 +37,15 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
             for one in sorted(report.quarantined, key=lambda each: each.store_uuid)[:_STORES]
         ],
         "inUse": [{"namespace": name, "holders": list(who)} for name, who in sorted(report.in_use.items())],
+        "notLoaded": [
+            {
+                "namespace": one.namespace,
+                "holder": one.holder,
+                "reason": one.reason,
+                "message": one.message[:_MESSAGE_CHARACTERS],
+            }
+            for one in report.not_loaded[:_NOT_LOADED]
+        ],
         "conditions": list(_merged(before.get("conditions") or (), _conditions(report), now, generation)),
     }
     known = {

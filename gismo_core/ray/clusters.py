@@ -139,6 +139,8 @@ def _lock(path: Path, how: int) -> int:
         # As open to other users as the store's own lock file is.
         mode = (path.parent / "locks").stat().st_mode & 0o666
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        with contextlib.suppress(PermissionError):  # another user's, who did the same
+            os.fchmod(file, mode)  # whatever the umask: a sweep may be another user's
         try:
             fcntl.flock(file, how)
             if os.fstat(file).st_ino == os.stat(path).st_ino:

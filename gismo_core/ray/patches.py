@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from gismo_core import _native, node_marker
 from gismo_core.ray import compat, reading, session, writing
 
 
@@ -20,6 +21,9 @@ def install() -> bool:
         return True
     if os.environ.get("GISMO_DISABLE", "") not in ("", "0"):
         return False
+    if os.environ.get(node_marker.VARIABLE):
+        # Not first with the store, which only drivers and workers open: what a process maps is how the node's agent knows.
+        _native.load()
     try:
         internals = compat.load()
     except compat.UnsupportedRay as error:

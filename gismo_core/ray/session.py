@@ -370,14 +370,16 @@ class Hold:
 
     __slots__ = ("pid", "token")
     _immortal: ClassVar[list[Any]] = []
+    # Not by the module's name for it, which is None where the interpreter has ended the module before the last buffer.
+    _current: ClassVar[type[_Current]] = _Current
 
     def __init__(self, token: Any) -> None:
         self.token = token
         self.pid = _Current.pid
 
     def __del__(self) -> None:
-        if self.pid != _Current.pid:
-            Hold._immortal.append(self.token)
+        if self.pid != self._current.pid:
+            self._immortal.append(self.token)
 
 
 class ReadHold(Hold):
@@ -391,7 +393,7 @@ class ReadHold(Hold):
 
     def __del__(self) -> None:
         super().__del__()
-        if self.pid == _Current.pid and (here := _Current.session) is not None:
+        if self.pid == self._current.pid and (here := self._current.session) is not None:
             here.let_go(self.raw_handle)
 
 

@@ -11,6 +11,7 @@ READY = "Ready"
 PROGRESSING = "Progressing"
 DEGRADED = "Degraded"
 IN_USE = "InUse"
+NOT_LOADED = "NotLoaded"
 SAME_MEMORY = "SameMemory"
 
 _MESSAGE_CHARACTERS = 4096

@@ -84,6 +84,7 @@ KINDS = (
             Column("Ready", _condition("Ready")),
             Column("Nodes", ".status.nodesReady"),
             Column("In use", _condition("InUse"), wide=True),
+            Column("Not loaded", _condition("NotLoaded"), wide=True),
             _AGE,
         ),
         selectable=(".spec.pool",),

@@ -26,6 +26,9 @@ import binaries
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 1 << 20
 _KEPT_S = 14 * 24 * 3600
+_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,9 @@ def working_folder() -> Iterator[Path]:
         shutil.rmtree(work)
 
 
-def pack(tree: Path, path: Path) -> None:
-    """A tar of a tree."""
-    command = ["tar", "--create", f"--file={path}", f"--directory={tree}", "--numeric-owner", "--sort=name", "."]
+def pack(tree: Path, path: Path, below: str = ".") -> None:
+    """A tar of a tree, or of one folder in it."""
+    command = ["tar", "--create", f"--file={path}", f"--directory={tree}", "--numeric-owner", "--sort=name", below]
     subprocess.run(command, check=True)
 
 
@@ -110,33 +113,92 @@ def unpack(path: Path, tree: Path) -> None:
 
 def write(layer: Path, settings: Settings, path: Path) -> None:
     """The archive of an image whose one layer is the tar `layer`."""
-    digest = hashlib.sha256()
-    with layer.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    config = _config(settings, [_digest(layer)])
+    named = f"{hashlib.sha256(config).hexdigest()}.json"
+    listed = [{"Config": named, "RepoTags": list(settings.names), "Layers": ["layer.tar"]}]
+    with tarfile.open(path, "w") as archive:
+        _add(archive, named, config)
+        _add(archive, "manifest.json", json.dumps(listed).encode())
+        archive.add(layer, "layer.tar")
+
+
+def write_upon(base: Path, layer: Path, images: Sequence[Settings], path: Path) -> None:
+    """The archive of images that share a layer upon that of the archive `base`, which has to be there when they are loaded.
+
+    In OCI's layout, which containerd takes without the layers that it has already: so it is as small as what it adds.
+    """
+    with tarfile.open(base) as archive:
+        below = archive.getmember("layer.tar").size
+        (listed,) = json.loads(_content(archive, "manifest.json"))
+        (digest,) = json.loads(_content(archive, listed["Config"]))["rootfs"]["diff_ids"]
+    own = _digest(layer)
+    layers = [
+        {"mediaType": _OCI_LAYER, "digest": digest, "size": below},
+        {"mediaType": _OCI_LAYER, "digest": own, "size": layer.stat().st_size},
+    ]
+    manifests = []
+    with tarfile.open(path, "w") as archive:
+        _add(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+        archive.add(layer, _blob(own))
+        for settings in images:
+            config = _add_blob(archive, _OCI_CONFIG, _config(settings, [digest, own]))
+            manifest = {"schemaVersion": 2, "mediaType": _OCI_MANIFEST, "config": config, "layers": layers}
+            described = _add_blob(archive, _OCI_MANIFEST, json.dumps(manifest).encode())
+            for name in settings.names:
+                annotations = {"io.containerd.image.name": f"docker.io/{name}"}
+                manifests.append({**described, "annotations": annotations})
+        _add(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
+
+
+def _config(settings: Settings, layers: Sequence[str]) -> bytes:
+    environment = dict(one.split("=", 1) for one in (_PATH, *settings.environment))
     container = {
-        "Env": [_PATH, *settings.environment],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Entrypoint": list(settings.entrypoint) or None,
         "User": settings.user,
         "WorkingDir": settings.folder,
         "StopSignal": settings.stop_signal,
     }
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {name: value for name, value in container.items() if value},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest.hexdigest()}"]},
-        }
-    ).encode()
-    named = f"{hashlib.sha256(config).hexdigest()}.json"
-    listed = [{"Config": named, "RepoTags": list(settings.names), "Layers": ["layer.tar"]}]
-    with tarfile.open(path, "w") as archive:
-        for name, content in ((named, config), ("manifest.json", json.dumps(listed).encode())):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-        archive.add(layer, "layer.tar")
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {name: value for name, value in container.items() if value},
+        "rootfs": {"type": "layers", "diff_ids": list(layers)},
+    }
+    return json.dumps(config).encode()
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _add_blob(archive: tarfile.TarFile, media_type: str, content: bytes) -> dict[str, object]:
+    """Its descriptor."""
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if _blob(digest) not in archive.getnames():
+        _add(archive, _blob(digest), content)
+    return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _content(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} is not a file of {archive.name!r}")
+    return file.read()
 
 
 def write_tree(tree: Path, settings: Settings, path: Path) -> None:

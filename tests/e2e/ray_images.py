@@ -13,6 +13,8 @@ from e2e import archive, debian
 
 RAY = "2.60.0"
 RAY_NAME = f"gismo-e2e/ray:{RAY}"
+ENVIRONMENT = ("HOME=/home/ray", "LANG=C.UTF-8")
+USER = 1000
 _PACKAGES = ("ca-certificates", "procps", "python3", "python3-pip", "wget")  # KubeRay's probes call wget
 _ALSO = ("numpy",)  # of what stock images have beside Ray
 _RAY_RECIPE = 2
@@ -25,14 +27,12 @@ class RayImageFailed(RuntimeError):
 
 def ray() -> Path:
     """The archive of an image with Ray in Debian's Python, called RAY_NAME."""
-    settings = archive.Settings(
-        environment=["HOME=/home/ray", "LANG=C.UTF-8"], user="1000:1000", folder="/home/ray", names=[RAY_NAME]
-    )
+    settings = settings_of(RAY_NAME)
 
     def make(path: Path) -> None:
         with archive.working_folder() as work:
             tree = work / "tree"
-            archive.unpack(debian.tree("ray", _PACKAGES), tree)
+            archive.unpack(tree_below(), tree)
             _chroot(tree, "useradd", "--uid=1000", "--user-group", "--create-home", "--shell=/bin/bash", "ray")
             _install(tree)
             archive.write_tree(tree, settings, path)
@@ -40,6 +40,18 @@ def ray() -> Path:
     return archive.kept(
         f"image-ray-{archive.key(settings, debian.SUITE, _PACKAGES, RAY, _ALSO, _RAY_RECIPE)}.tar", make
     )
+
+
+def settings_of(name: str, *environment: str) -> archive.Settings:
+    """How a container of Ray's image starts, and with more of an environment, of an image upon it."""
+    return archive.Settings(
+        environment=[*ENVIRONMENT, *environment], user=f"{USER}:{USER}", folder="/home/ray", names=[name]
+    )
+
+
+def tree_below() -> Path:
+    """Ray's image without Ray: a tar of Debian with its Python."""
+    return debian.tree("ray", _PACKAGES)
 
 
 def operator(name: str) -> Path:

@@ -48,6 +48,17 @@ def test_a_start_without_the_variable_imports_nothing_more(pool: ray_pool.Pool, 
     assert modules_of(installed, pool.environment(), folder) - without == {"__future__", "gismo_boot"}
 
 
+@pytest.mark.parametrize("under_an_agent", [True, False])
+def test_under_an_agent_a_process_with_ray_shows_that_it_has_gismo(
+    pool: ray_pool.Pool, folder: Path, under_an_agent: bool
+) -> None:
+    """Also one that opens no store, such as Ray's dashboard: the agent knows it by what the process maps."""
+    program = "import ray; print('libgismo.so' in open('/proc/self/maps').read())"
+    marker = str(folder / "node.json") if under_an_agent else None
+    ran = ray_pool.run(program, pool.environment(GISMO_NODE_MARKER=marker), folder)
+    assert ran.out.strip() == str(under_an_agent), ran.err
+
+
 def test_whoever_only_looks_for_rays_spec_does_not_disarm_it(pool: ray_pool.Pool, folder: Path) -> None:
     program = """
 import importlib.util, json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gismo_core
+from as_user import as_user
 from gismo_core.ray import clusters, record
 from gismo_core.ray.clusters import Presence
 
@@ -85,3 +87,29 @@ def test_the_own_cluster_is_never_swept(pool: Path, tmp_path: Path) -> None:
 def test_a_gcs_that_refuses_is_gone_and_one_that_is_silent_is_not() -> None:
     assert clusters.gcs_is_gone(Presence("00", 0, "127.0.0.1:1"))
     assert not clusters.gcs_is_gone(Presence("00", 0, "no address"))
+
+
+@pytest.mark.root
+def test_a_cluster_of_another_user_is_swept_too(shm: Path) -> None:
+    """And one whose processes have two users, as two pods may, holds its records for both."""
+    shm.chmod(0o755)
+    gismo_core.format(shm / "pool", size=16 << 20, mode=0o666)
+    (shm / "state").mkdir()
+    (shm / "state").chmod(0o777)
+
+    def alive() -> bytes:
+        os.umask(0o022)
+        with gismo_core.open(shm / "pool", state_dir=shm / "state") as store:
+            witness = clusters.Witness(store, Presence(OTHER.hex(), store.host_id, "127.0.0.1:1"))
+            handle = put_record(store, OTHER).raw
+            witness.close()
+            return handle
+
+    def dead(handle: bytes) -> bool:
+        with gismo_core.open(shm / "pool", state_dir=shm / "state") as store:
+            return gismo_core.Handle(handle) in swept(store, {handle: OTHER})
+
+    with gismo_core.open(shm / "pool", state_dir=shm / "state"):  # root's, as an agent prepares it
+        first = as_user(1000, alive)
+        as_user(1_234_567, alive)
+        assert as_user(1_234_567, lambda: dead(first))

@@ -161,8 +161,8 @@ class Plugin:
             raise Refused(f"{tenant.resource} is not ready on this node: see `kubectl describe gnode`")
         for one in request.container_requests:
             shares.check_one(tenant, one.devices_ids)
-        answered = _answered(shares.answer(tenant))
-        return wire.plugin.AllocateResponse(container_responses=[answered] * len(request.container_requests))
+        answers = [_answered(shares.answer(tenant, one.devices_ids[0])) for one in request.container_requests]
+        return wire.plugin.AllocateResponse(container_responses=answers)
 
     async def _pre_start(self, request: Any, _context: Any) -> Any:
         tenant = self.tenant

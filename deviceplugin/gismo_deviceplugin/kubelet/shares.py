@@ -17,6 +17,7 @@ DEVICE_FOLDER = "/dev/gismo"  # in the container
 STATE_FOLDER = "/run/gismo"  # in the container
 RUNTIME_FOLDER = "/opt/gismo"  # in the container
 MARKER = "node.json"  # in the state directory
+SHARE_VARIABLE = "GISMO_SHARE"  # by which the agent knows whose container a process is of
 
 
 class Injection(str, Enum):
@@ -93,14 +94,15 @@ def check_one(tenant: Tenant, asked: Sequence[str]) -> None:
         )
 
 
-def answer(tenant: Tenant) -> Answer:
-    """What a container with a share gets."""
+def answer(tenant: Tenant, share: str) -> Answer:
+    """What a container with this share gets."""
     store = f"{DEVICE_FOLDER}/{tenant.store_uuid}"
     state = f"{STATE_FOLDER}/{tenant.store_uuid}"
     envs = {
         "GISMO_STORE": f"{'dax' if tenant.is_device else 'file'}:{store}",
         "GISMO_STATE_DIR": state,
         "GISMO_NODE_MARKER": f"{state}/{MARKER}",
+        SHARE_VARIABLE: share,
     }
     mounts = [Mount(tenant.state, state)]
     memory = Mount(tenant.memory, store)

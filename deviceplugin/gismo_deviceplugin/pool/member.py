@@ -65,6 +65,16 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class NotLoaded:
+    """A container that has a share and does not use it: nothing of the pool's, so nothing of it fails."""
+
+    namespace: str
+    holder: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """How far this node is with a pool: the status of its GismoNode, and what it may offer."""
 
@@ -82,6 +92,7 @@ class Report:
     refused: frozenset[str] = frozenset()  # store UUIDs of ranges that the pool label never takes; of the writer
     quarantined: tuple[Quarantined, ...] = ()
     taken_host_id: int | None = None  # ours, and the pool label has it as another node's
+    not_loaded: tuple[NotLoaded, ...] = ()
 
 
 class Member:

@@ -12,8 +12,11 @@ from gismo_core.node_marker import NodeMarker
 from gismo_deviceplugin.kubelet.shares import MARKER
 
 ROOT = Path("/run/gismo/stores")
-# Any user's processes make their files in it, and nobody takes away another's; the marker is root's.
+# Any user's processes may look for it in there, and nobody takes the marker away, which is root's.
 _MODE = 0o1777
+# The library's own folder in it, which it would make itself. But then it would be of the first user who comes, and one who
+# trusts neither him nor his files could not use the store. All its users have to be able to take away what the dead left.
+_MEETING_MODE = 0o777
 
 
 class StateDirectories:
@@ -50,6 +53,7 @@ class StateDirectories:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_MODE)
+        _meeting_place(folder / uuid.UUID(store_uuid).hex)
         making = folder / f".{MARKER}"
         making.write_text(wanted.text())
         making.chmod(0o644)
@@ -74,3 +78,13 @@ class StateDirectories:
         except FileNotFoundError:
             return frozenset()
         return frozenset(name for name in names if len(name) == 36)
+
+
+def _meeting_place(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():  # else of before an upgrade: its processes are at home in it
+            os.fchmod(fd, _MEETING_MODE)
+    finally:
+        os.close(fd)

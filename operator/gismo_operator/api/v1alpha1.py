@@ -438,6 +438,17 @@ class QuarantinedRange(Model):
     )
 
 
+class NotLoaded(Model):
+    """A container that has a share, and runs Ray without Gismo."""
+
+    namespace: str = Field(max_length=61, description="The Gismo namespace.")
+    holder: str = Field(max_length=320, description="The pod (NAMESPACE/NAME).")
+    reason: str = Field(
+        max_length=64, pattern=r"^[A-Za-z]+$", description="NotLoaded: without gismo_core; NotOpened: with it."
+    )
+    message: str = Field(max_length=1024, description="For people: why, and what to do.")
+
+
 class NodeStatus(Model):
     """What the node's agent has reached and sees."""
 
@@ -488,6 +499,11 @@ class NodeStatus(Model):
         ge=0,
         lt=MAX_HOSTS,
         description="The pool label has this host id as another node's: nothing is done here before the operator gives another.",
+    )
+    not_loaded: list[NotLoaded] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Containers with a share here that run Ray without Gismo; nothing of the pool fails by that.",
     )
     conditions: list[Condition] = _CONDITIONS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gismo_operator.api import quantity
 from gismo_operator.api.v1alpha1 import Failure, GismoNode, RangeSpec, RangeState, Standing
-from gismo_operator.conditions import DEGRADED, IN_USE, PROGRESSING, READY, Said, listed
+from gismo_operator.conditions import DEGRADED, IN_USE, NOT_LOADED, PROGRESSING, READY, Said, listed
 from gismo_operator.reconcile import hosts, ranges, tenants
 from gismo_operator.reconcile.observed import Observed
 
@@ -80,8 +80,19 @@ def of_namespaces(
             if holders
             else Said(IN_USE, False, "NotInUse", "no pod has a share, and no process has the store open")
         )
-        said[name] = NamespaceSaid((ready, in_use), f"{count}/{len(nodes)}")
+        conditions = (ready, in_use, _not_loaded(name, observed.nodes))
+        said[name] = NamespaceSaid(conditions, f"{count}/{len(nodes)}")
     return said
+
+
+def _not_loaded(name: str, nodes: Sequence[GismoNode]) -> Said:
+    """Does a container hold a share and run Ray without Gismo?"""
+    found = [(node.spec.node, one) for node in nodes for one in node.status.not_loaded if one.namespace == name]
+    if not found:
+        return Said(NOT_LOADED, False, "AsExpected", "no container with a share was seen that runs Ray without Gismo")
+    (node, first), more = found[0], len(found) - 1
+    also = f" (and {more} more: `kubectl get gnode -o yaml`)" if more else ""
+    return Said(NOT_LOADED, True, first.reason, f"on {node}: {first.message}{also}")
 
 
 def _expected(observed: Observed, found: hosts.Hosts) -> list[GismoNode]:

@@ -16,9 +16,11 @@ import gismo_core
 from gismo_deviceplugin.pool import proof
 from gismo_deviceplugin.pool.emulated import EmulatedPool
 from gismo_deviceplugin.pool.label import END_BYTES, Host, Label, Layout, State
-from gismo_deviceplugin.pool.member import Member, Quarantined, Report
+from gismo_deviceplugin.pool.member import Member, NotLoaded, Quarantined, Report
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.view import Emulated, NodeView, PoolView, RangeView
+from gismo_deviceplugin.status import status
+from gismo_operator.api.v1alpha1 import NodeStatus
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -692,3 +694,14 @@ def test_killed_at_any_change_it_is_finished_by_the_next(rack: Rack, monkeypatch
     assert rack.layout_stores() == {"two": State.ACTIVE}
     assert deaths > 20
     assert {path.name for path in rack.memory.iterdir()} == {"label", two.store_uuid}
+
+
+def test_who_runs_ray_without_gismo_is_said_as_the_api_has_it() -> None:
+    found = tuple(
+        NotLoaded("team-a", f"team-a/ray-{number}", "NotLoaded", "take PythonPath " * 100) for number in range(40)
+    )
+    report = replace(Report(3, 1 << 30, "boot", "nonce", True, ready=("team-a",)), not_loaded=found)
+    said = NodeStatus.model_validate(status(report, {}, "2026-01-01T00:00:00Z", 1))
+    assert [one.holder for one in said.not_loaded] == [f"team-a/ray-{number}" for number in range(32)]
+    assert {one.type: one.status.value for one in said.conditions} == {"Ready": "True", "SameMemory": "True"}
+    assert said.failures == []

@@ -108,7 +108,7 @@ def test_a_share_from_registration_to_the_start_of_a_container() -> None:
         assert set(endpoint.devices) == set(shares.ids(one))
         share = shares.ids(one)[1]
         answer = await endpoint.allocate(share)
-        assert dict(answer.envs) == dict(shares.answer(one).envs)
+        assert dict(answer.envs) == dict(shares.answer(one, share).envs)
         assert {mount.container_path for mount in answer.mounts} == {
             f"/dev/gismo/{one.store_uuid}",
             f"/run/gismo/{one.store_uuid}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gismo_core
+from as_user import as_user
 from gismo_core import node_marker
 from gismo_deviceplugin.kubelet import shares
 from gismo_deviceplugin.pool.state import StateDirectories
@@ -42,7 +44,7 @@ def test_what_an_earlier_boot_left_is_void(tmp_path: Path) -> None:
     marker = node_marker.read(folder / shares.MARKER)
     (folder / shares.MARKER).write_text(replace(marker, boot_id=str(uuid.UUID(int=9))).text())
     directories.prepare(STORE, 4)
-    assert [one.name for one in folder.iterdir()] == [shares.MARKER]
+    assert {one.name for one in folder.iterdir()} == {shares.MARKER, uuid.UUID(STORE).hex}
     assert node_marker.read(folder / shares.MARKER).host_id == 4
 
 
@@ -54,13 +56,30 @@ def test_an_empty_directory_of_the_container_runtime_is_prepared_not_believed(tm
     assert directories.path(STORE).stat().st_mode & 0o7777 == 0o1777
 
 
+@pytest.mark.root
+def test_containers_of_different_users_meet_in_it() -> None:
+    """Uid 1000, and what OpenShift makes up: whoever comes first must not keep the other out."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        gismo_core.format(root / "memory", size=32 << 20, store_uuid=uuid.UUID(STORE), mode=0o666)
+        folder = StateDirectories(root / "stores").prepare(STORE, 7)
+
+        def look() -> tuple[int, int]:
+            with gismo_core.open(root / "memory", state_dir=folder, host_id=7) as store:
+                store.put(b"of one user")
+                return os.getuid(), len(list(store.objects()))
+
+        assert [as_user(uid, look) for uid in (1000, 1_234_567, 1000)] == [(1000, 1), (1_234_567, 2), (1000, 3)]
+
+
 def test_a_container_opens_the_store_as_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the environment of the answer to Allocate, its paths put where they are mounted from."""
     memory = tmp_path / "memory"
     gismo_core.format(memory, size=32 << 20, store_uuid=uuid.UUID(STORE))
     folder = StateDirectories(tmp_path / "stores").prepare(STORE, 7)
     tenant = shares.Tenant("rack1", "team-a", STORE, 1, str(memory), False, str(folder), "/runtime")
-    answer = shares.answer(tenant)
+    answer = shares.answer(tenant, shares.ids(tenant)[0])
     for name, value in answer.envs.items():
         for mount in answer.mounts:
             value = value.replace(mount.container_path, mount.host_path)

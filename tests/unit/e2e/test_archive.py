@@ -37,6 +37,45 @@ def test_an_archive_says_what_its_layer_is(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tar", "tree"]
 
 
+def test_images_upon_another_hold_only_what_they_add(tmp_path: Path) -> None:
+    for name in ("base", "more"):
+        (tmp_path / name / "opt").mkdir(parents=True)
+        (tmp_path / name / "opt" / name).write_text(name)
+    archive.write_tree(tmp_path / "base", archive.Settings(names=["some/base:1"]), tmp_path / "base.tar")
+    archive.pack(tmp_path / "more", tmp_path / "layer", "./opt")
+    images = [
+        archive.Settings(environment=["PATH=/opt/bin", "X=a=b"], names=["some/one:1"]),
+        archive.Settings(names=["some/two:1", "some/again:1"]),
+    ]
+    archive.write_upon(tmp_path / "base.tar", tmp_path / "layer", images, tmp_path / "more.tar")
+
+    with tarfile.open(tmp_path / "base.tar") as image:
+        layer = image.extractfile("layer.tar")
+        assert layer is not None
+        below = f"sha256:{hashlib.sha256(layer.read()).hexdigest()}"
+    with tarfile.open(tmp_path / "more.tar") as image:
+        content = {member.name: image.extractfile(member) for member in image}
+        files = {name: file.read() for name, file in content.items() if file}
+    for name, data in files.items():
+        if name.startswith("blobs/sha256/"):
+            assert name == f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"
+    index = json.loads(files["index.json"])["manifests"]
+    names = [one["annotations"]["io.containerd.image.name"] for one in index]
+    assert names == ["docker.io/some/one:1", "docker.io/some/two:1", "docker.io/some/again:1"]
+    environments = []
+    for one in index:
+        manifest = json.loads(files[f"blobs/{one['digest'].replace(':', '/')}"])
+        first, second = manifest["layers"]
+        assert first["digest"] == below
+        assert f"blobs/{below.replace(':', '/')}" not in files
+        assert len(files[f"blobs/{second['digest'].replace(':', '/')}"]) == second["size"]
+        config = json.loads(files[f"blobs/{manifest['config']['digest'].replace(':', '/')}"])
+        assert config["rootfs"]["diff_ids"] == [below, second["digest"]]
+        environments.append(config["config"]["Env"])
+    assert environments[0] == ["PATH=/opt/bin", "X=a=b"]
+    assert environments[1] == environments[2] != environments[0]
+
+
 def test_a_key_changes_with_each_part_and_with_content(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("one")

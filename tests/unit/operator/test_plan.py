@@ -114,6 +114,19 @@ def test_what_fails_is_said_with_the_node() -> None:
     assert decided.namespaces["one"].conditions[0].reason == "NotTheSameMemory"
 
 
+def test_a_container_without_gismo_is_named_and_makes_nothing_less_ready() -> None:
+    world = new_world()
+    world.settle()
+    found = {"namespace": "one", "holder": "team/head", "reason": "NotLoaded", "message": "take PythonPath"}
+    world.status["b"]["notLoaded"] = [found]
+    decided = world.decide()
+    conditions = {name: {each.type: each for each in one.conditions} for name, one in decided.namespaces.items()}
+    assert conditions["one"]["NotLoaded"] == Said("NotLoaded", True, "NotLoaded", "on b: take PythonPath")
+    assert conditions["two"]["NotLoaded"].is_true is False
+    assert said(decided)["Ready"].is_true
+    assert conditions["one"]["Ready"].is_true
+
+
 def test_a_node_that_is_down_does_not_hold_up_the_others() -> None:
     world = new_world()
     world.settle()
