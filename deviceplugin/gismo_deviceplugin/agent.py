@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,12 @@ from gismo_deviceplugin.kubelet.pod_resources import Held, PodResources
 from gismo_deviceplugin.kubelet.registrar import Registrar
 from gismo_deviceplugin.kubelet.shares import Injection, Tenant
 from gismo_deviceplugin.pool import state, view
+from gismo_deviceplugin.pool.dax import nodes
+from gismo_deviceplugin.pool.dax.system import System
+from gismo_deviceplugin.pool.media import CARVING, Media
 from gismo_deviceplugin.pool.member import Member, Report
 from gismo_deviceplugin.pool.state import StateDirectories
-from gismo_deviceplugin.pool.view import PoolView, RangeView
+from gismo_deviceplugin.pool.view import Emulated, PoolView, RangeView
 from gismo_deviceplugin.status import status
 from gismo_kube import informer
 from gismo_kube.connection import REFUSED, REQUEST_ERRORS, CannotStart, api_client, in_words, starting
@@ -49,6 +51,9 @@ class Options:
     pod_resources: Path = pod_resources.SOCKET
     state: Path = state.ROOT
     runtime: Path = Path("/var/lib/gismo/runtime")
+    carving: Path = CARVING
+    devices: Path = nodes.FOLDER
+    system: System = field(default_factory=System)
     boot_id: str = field(default_factory=node_marker.boot_id)
 
 
@@ -58,6 +63,7 @@ class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._state = StateDirectories(options.state)
+        self._media = Media(options.boot_id, options.carving, options.devices, options.system)
         self._members: dict[str, Member] = {}
         self._offered: dict[str, Tenant] = {}  # by resource
         self._said: dict[str, dict[str, Any]] = {}  # by GismoNode, as it was written last
@@ -99,16 +105,17 @@ class Agent:
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _rounds(self, stop: asyncio.Event) -> None:
-        told = False
+        told: str | None = None
         try:
             while True:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _ROUND_S)
                 self._wake.clear()
                 try:
-                    if not told:
-                        await asyncio.to_thread(self._cluster.say_regions, self._options.node, json.dumps([]))
-                        told = True
+                    regions = await asyncio.to_thread(self._regions)
+                    if regions is not None and regions != told:
+                        await asyncio.to_thread(self._cluster.say_regions, self._options.node, regions)
+                        told = regions
                     if self._cluster.synced:
                         await self._round()
                 except REQUEST_ERRORS as error:
@@ -118,6 +125,13 @@ class Agent:
         except Exception:
             logger.exception("a bug; the agent ends, and is to be started again")
             stop.set()
+
+    def _regions(self) -> str | None:
+        try:
+            return self._media.regions()
+        except (OSError, ValueError) as error:
+            logger.warning("the CXL regions of this node cannot be read: %s", error)
+            return None
 
     async def _round(self) -> None:
         try:
@@ -135,7 +149,7 @@ class Agent:
         reports: dict[str, Report] = {}
         for name, one in views.items():
             if name not in self._members:
-                self._members[name] = Member(self._state, self._holders, self._options.boot_id)
+                self._members[name] = Member(self._state, self._holders, self._media, self._options.boot_id)
             reports[name] = await asyncio.to_thread(self._members[name].step, one)
             offered.update(self._tenants(one, reports[name]))
         self._offered = {tenant.resource: tenant for tenant in offered}
@@ -165,20 +179,19 @@ class Agent:
         return found
 
     def _tenant(self, one: PoolView, each: RangeView) -> Tenant:
-        source = one.source
         return Tenant(
             pool=one.pool,
             namespace=each.namespace,
             store_uuid=each.store_uuid,
             shares=each.shares_per_node,
-            memory=str(source.directory / each.store_uuid) if source is not None else "",
-            is_device=source is None,
+            memory=str(self._media.path(one.source, each.store_uuid)),
+            is_device=not isinstance(one.source, Emulated),
             state=str(self._state.path(each.store_uuid)),
             runtime=str(self._options.runtime / runtime.CURRENT),
             injection=Injection(each.runtime_injection),
             kubernetes_namespaces=each.kubernetes_namespaces,
         )
 
-    def _holders(self, one: RangeView) -> tuple[str, ...]:
+    def _holders(self, store_uuid: str) -> tuple[str, ...]:
         """Pods that hold a share of this store."""
-        return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == one.store_uuid}))
+        return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == store_uuid}))

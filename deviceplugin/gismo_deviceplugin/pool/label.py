@@ -18,7 +18,7 @@ from gismo_deviceplugin.pool.records import Memory, Record
 END_BYTES = 2 << 20
 MAX_HOSTS = 64
 _KIB = 1 << 10
-_IDENTITY_ROOM = 4 * _KIB
+IDENTITY_ROOM_BYTES = 4 * _KIB
 _LINES, _LINE_ROOM = 64 * _KIB, 2 * _KIB  # two records for each host
 _SLOTS, _SLOT_ROOM = (512 * _KIB, 1024 * _KIB), 512 * _KIB
 _IDENTITY, _LAYOUT, _LINE = b"GISMOID1", b"GISMOLO1", b"GISMONL1"
@@ -58,6 +58,7 @@ class LabelRange:
     size_bytes: int
     store_uuid: str
     state: State = State.ACTIVE
+    formatted: bool = False  # its store was there once: where it is gone, none is made in its place
 
     @property
     def end_bytes(self) -> int:
@@ -110,10 +111,15 @@ class Label:
 
     def identity(self) -> Identity | None:
         """None: no pool was ever formatted here. LabelError where the ends are not those of one memory."""
-        found = [self._record(end, _IDENTITY_ROOM, _IDENTITY) for end in self._ends]
+        found = [self._record(end, IDENTITY_ROOM_BYTES, _IDENTITY) for end in self._ends]
         if found == [None, None]:
             return None
         head, tail = (_identity(one) for one in found)
+        if head is not None and head.size_bytes != self._memory.size_bytes:
+            # First of all, since the tail is looked for in another place then.
+            raise LabelError(
+                f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
+            )
         if head is None or tail is None:
             if self.layout() is None and not all(found):
                 return None  # formatting was cut off between the two: it is begun again
@@ -122,10 +128,6 @@ class Label:
             )
         if head != tail:
             raise LabelError(f"head and tail are not of one memory: pool {head.pool_uid} and {tail.pool_uid}")
-        if head.size_bytes != self._memory.size_bytes:
-            raise LabelError(
-                f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
-            )
         return head
 
     def format(self, pool_uid: str) -> Identity:
@@ -134,7 +136,7 @@ class Label:
             raise LabelError("there is a pool already in this memory: it is never formatted over")
         text = {"poolUID": pool_uid, "sizeBytes": self._memory.size_bytes}
         for end in reversed(self._ends):
-            records.write(self._memory, end, _IDENTITY_ROOM, _IDENTITY, 1, text)
+            records.write(self._memory, end, IDENTITY_ROOM_BYTES, _IDENTITY, 1, text)
         return Identity(pool_uid, self._memory.size_bytes)
 
     # ---- layout ----------------------------------------------------------------------------------
@@ -237,6 +239,8 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
         if now is not None:
             if (now.namespace, now.offset_bytes, now.size_bytes) != (old.namespace, old.offset_bytes, old.size_bytes):
                 raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
+            if old.formatted and not now.formatted:
+                raise NotASuccessor(f"the store of {old.namespace} would be forgotten")
             if old.state is State.ZEROING and now.state is not State.ZEROING:
                 raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
         elif old.state is not State.ZEROING:
@@ -251,6 +255,12 @@ def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:
         end, name = one.end_bytes, f"the range of {one.namespace}"
     if end > size_bytes - END_BYTES:
         raise NotASuccessor(f"{name} reaches into the tail of the pool label")
+
+
+def begins_identity(found: bytes) -> bool:
+    """Is it what is left of writing an identity that was cut off somewhere? found: its room, as it is."""
+    magic = found[: len(_IDENTITY)].rstrip(b"\0")
+    return _IDENTITY.startswith(magic) and (magic == _IDENTITY or not any(found[len(magic) :]))
 
 
 def _identity(record: Record | None) -> Identity | None:
@@ -271,7 +281,14 @@ def _layout(text: Mapping[str, Any]) -> Layout:
         text["layoutVersion"],
         text["pool"],
         tuple(
-            LabelRange(one["namespace"], one["offsetBytes"], one["sizeBytes"], one["storeUUID"], State(one["state"]))
+            LabelRange(
+                one["namespace"],
+                one["offsetBytes"],
+                one["sizeBytes"],
+                one["storeUUID"],
+                State(one["state"]),
+                one.get("formatted", False),
+            )
             for one in text["ranges"]
         ),
         tuple(Host(one["hostId"], one["node"], one["incarnation"]) for one in text["hosts"]),
@@ -284,6 +301,7 @@ _CAMEL = {
     "size_bytes": "sizeBytes",
     "store_uuid": "storeUUID",
     "state": "state",
+    "formatted": "formatted",
     "host_id": "hostId",
     "node": "node",
     "incarnation": "incarnation",

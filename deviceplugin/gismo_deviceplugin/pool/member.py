@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gismo_core import node_marker
-from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
 from gismo_deviceplugin.pool.label import Host, Label, LabelError, LabelRange, Layout, NodeLine, NotASuccessor, State
+from gismo_deviceplugin.pool.medium import Holders, Medium, NotThere, Unfit
 from gismo_deviceplugin.pool.records import TooNew
 from gismo_deviceplugin.pool.state import StateDirectories
-from gismo_deviceplugin.pool.view import NodeView, PoolView, RangeView
+from gismo_deviceplugin.pool.view import NodeView, PoolView, RangeView, Source
 
 logger = logging.getLogger("gismo.agent")
 
@@ -26,8 +26,7 @@ PATIENCE_S = 30.0  # for a line of the label that is not what its node said
 _FAILURES = 32  # as many as the API takes
 _HOLDERS = 8
 
-# Who uses a store on this node: pods that hold a share, and processes that have it open.
-Holders = Callable[[RangeView], "tuple[str, ...]"]
+Media = Callable[[Source], Medium]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,13 @@ class Member:
         self,
         state: StateDirectories,
         holders: Holders,
+        media: Media,
         boot_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._holders = holders
+        self._media = media
         self._boot_id = boot_id or node_marker.boot_id()
         self._clock = clock
         self._nonce = str(uuid.uuid4())  # of this start
@@ -79,13 +80,9 @@ class Member:
     def step(self, view: PoolView) -> Report:
         """As far as it goes now."""
         report = Report(None, None, self._boot_id, None, None)
-        in_use = {one.namespace: who for one in view.ranges if (who := self._holders(one))}
+        in_use = {one.namespace: who for one in view.ranges if (who := self._holders(one.store_uuid))}
         report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items()})
-        if view.source is None:
-            return replace(
-                report, failures=(Failure("", "NotSupported", "device-DAX pools are not carved yet by this version"),)
-            )
-        memory = EmulatedPool(view.source.directory, view.source.capacity_bytes)
+        memory = self._media(view.source)
         try:
             memory.check()
             for one in view.ranges:
@@ -93,15 +90,15 @@ class Member:
                     in_use[one.namespace] = memory.users(one.store_uuid)
             file = memory.open_label()
         except (Unfit, OSError) as error:
-            return replace(report, failures=(Failure("", "MemoryUnfit", str(error)),))
+            return replace(report, failures=(_failure("", "MemoryUnfit", error),))
         report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items() if who})
         try:
-            return self._with_label(
-                view, memory, Label(file), replace(report, capacity_bytes=view.source.capacity_bytes)
-            )
+            return self._with_label(view, memory, Label(file), replace(report, capacity_bytes=memory.capacity_bytes))
         except Waiting as error:
             logger.info("pool %s: %s", view.pool, error)
             return replace(report, waiting=tuple(one.namespace for one in view.ranges))
+        except (Unfit, OSError) as error:
+            return replace(report, failures=(_failure("", "MemoryUnfit", error),))
         except TooNew as error:
             return replace(report, failures=(Failure("", "NewerLayout", str(error)),))
         except NotASuccessor as error:
@@ -113,18 +110,19 @@ class Member:
 
     # ---- the label -------------------------------------------------------------------------------
 
-    def _with_label(self, view: PoolView, memory: EmulatedPool, label: Label, report: Report) -> Report:
+    def _with_label(self, view: PoolView, memory: Medium, label: Label, report: Report) -> Report:
         me = view.me
         if label.identity() is None:
             if not me.writer:
                 raise Waiting("the writer node has to format the pool")
+            memory.check_blank()
             label.format(str(uuid.uuid4()))
         layout = self._layout(view, label)
         line = NodeLine(me.host_id, me.node, self._boot_id, self._nonce, layout.version)
         if label.line(me.host_id) != line:
             label.write_line(line)
         report = replace(report, layout_version=layout.version, nonce=self._nonce)
-        strangers, unseen = self._proof(view, label)
+        strangers, unseen = self._proof(view, label, one_kernel=memory.one_kernel)
         if strangers:
             return replace(report, same_memory=False, failures=(Failure("", "NotTheSameMemory", "; ".join(strangers)),))
         return self._ranges(view, memory, label, layout, replace(report, same_memory=None if unseen else True))
@@ -162,13 +160,13 @@ class Member:
             known[node.host_id] = Host(node.host_id, node.node, node.incarnation)
         return tuple(known[host_id] for host_id in sorted(known))
 
-    def _proof(self, view: PoolView, label: Label) -> tuple[list[str], list[str]]:
+    def _proof(self, view: PoolView, label: Label, *, one_kernel: bool) -> tuple[list[str], list[str]]:
         """Nodes that are known to see another memory, with why; and nodes that could not be compared yet."""
         strangers, unseen = [], []
         for other in view.others:
             if other.standing == "Dead" or other.nonce is None:
                 continue
-            if other.boot_id != self._boot_id:
+            if one_kernel and other.boot_id != self._boot_id:
                 strangers.append(
                     f"{other.node} is another machine (boot id {other.boot_id}, here {self._boot_id}), and emulated memory is "
                     "that of one machine"
@@ -184,15 +182,17 @@ class Member:
                 continue
             found = "nothing" if line is None else f"{line.nonce} of {line.node}"
             strangers.append(
-                f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: the directory is not the same "
-                "memory on both nodes"
+                f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: "
+                f"{'the directory' if one_kernel else 'the region'} is not the same memory on both nodes"
             )
         return strangers, unseen
 
     # ---- the ranges ------------------------------------------------------------------------------
 
-    def _ranges(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout, report: Report) -> Report:
+    def _ranges(self, view: PoolView, memory: Medium, label: Label, layout: Layout, report: Report) -> Report:
         known = {one.store_uuid: one for one in layout.ranges}
+        memory.drop_all_but(frozenset(known) | {one.store_uuid for one in view.ranges}, self._holders)
+        refused = self._carve(view, memory, known)
         ready, waiting, released = [], [], set()
         failures: list[Failure] = []
         for one in view.ranges:
@@ -201,17 +201,19 @@ class Member:
                 if in_label is None:
                     raise Waiting("the writer node has to write it into the pool label")
                 if one.state is State.RELEASING:
-                    if self._release(view, memory, label, in_label, in_use=one.namespace in report.in_use):
+                    if self._release(view, memory, label, in_label, one, in_use=one.namespace in report.in_use):
                         released.add(one.store_uuid)
                 elif one.state is State.ACTIVE:
-                    self._make_ready(view, memory, in_label, one)
+                    if one.store_uuid in refused:
+                        raise refused[one.store_uuid]
+                    self._make_ready(view, memory, label, in_label, one)
                     if report.same_memory is not True:
                         raise Waiting("the other nodes have not shown yet that they see this memory")
                     ready.append(one.namespace)
             except (Waiting, NotThere):
                 waiting.append(one.namespace)
             except (Unfit, ValueError, OSError) as error:
-                failures.append(Failure(one.namespace, "StoreNotReady", str(error)))
+                failures.append(_failure(one.namespace, "StoreNotReady", error))
         return replace(
             report,
             ready=tuple(ready),
@@ -220,44 +222,72 @@ class Member:
             released=frozenset(released),
         )
 
-    def _make_ready(self, view: PoolView, memory: EmulatedPool, in_label: LabelRange, one: RangeView) -> None:
+    @staticmethod
+    def _carve(view: PoolView, memory: Medium, known: Mapping[str, LabelRange]) -> Mapping[str, Unfit]:
+        """All that is used or is to be used here, at once."""
+        active = [one for one in view.ranges if one.state is State.ACTIVE]
+        ranges = [known[one.store_uuid] for one in active if one.store_uuid in known]
+        ranges = [one for one in ranges if one.state is not State.ZEROING]
+        return memory.carve(ranges, active[0].coherence) if ranges else {}
+
+    def _make_ready(self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView) -> None:
         if in_label.state is State.ZEROING:
             raise ValueError(
                 f"the range of {one.namespace} is being zeroed, and the API has it as active: it is not used again"
             )
-        if view.me.writer:
-            memory.format(in_label, one.coherence)
-        memory.verify(in_label, one.coherence)
+        try:
+            if view.me.writer and not in_label.formatted:
+                memory.format(in_label, one.coherence)
+            memory.verify(in_label, one.coherence)
+        except NotThere as error:
+            if in_label.formatted:
+                raise Unfit(
+                    f"the store of {one.namespace} was there, and is gone: {error}. None is made in its place by itself: remove the "
+                    "namespace from the pool and add it again, or find out who wrote over it",
+                    "StoreLost",
+                ) from error
+            raise
+        if view.me.writer and not in_label.formatted and not memory.is_volatile:
+            self._change(label, in_label.store_uuid, lambda there: replace(there, formatted=True))
         self._state.prepare(one.store_uuid, view.me.host_id)
 
+    @staticmethod
+    def _change(label: Label, store_uuid: str, change: Callable[[LabelRange], LabelRange]) -> None:
+        """By the writer: one range of the layout that holds, for a step that is between two layouts of the API."""
+        held = label.layout()
+        if held is None:
+            raise Waiting("the layout has gone")
+        ranges = tuple(change(one) if one.store_uuid == store_uuid else one for one in held.ranges)
+        if ranges != held.ranges:
+            label.write_layout(replace(held, ranges=ranges))
+
     def _release(
-        self, view: PoolView, memory: EmulatedPool, label: Label, in_label: LabelRange, *, in_use: bool
+        self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView, *, in_use: bool
     ) -> bool:
         """Is it not used here any more; and on the writer node: zeroed, after all others have said so?"""
         if in_use:
             return False
         self._state.remove(in_label.store_uuid)
+        memory.release(in_label, one.coherence)
         if not view.me.writer:
             return True
         if not all(_has_released(other, in_label.store_uuid) for other in view.others):
             return False
-        if in_label.state is not State.ZEROING:
-            held = label.layout()
-            if held is None:
-                return False
-            ranges = tuple(
-                replace(one, state=State.ZEROING) if one.store_uuid == in_label.store_uuid else one
-                for one in held.ranges
-            )
-            label.write_layout(replace(held, ranges=ranges))
-        memory.remove(in_label.store_uuid)
+        self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROING))
+        memory.zero(in_label)
         return True
+
+
+def _failure(namespace: str, reason: str, error: Exception) -> Failure:
+    """reason: where the error itself has none."""
+    return Failure(namespace, getattr(error, "reason", None) or reason, str(error))
 
 
 def _label_range(one: RangeView, there: LabelRange | None) -> LabelRange:
     """As the API has it; but what is being zeroed stays so."""
     state = State.ZEROING if there is not None and there.state is State.ZEROING else one.state
-    return LabelRange(one.namespace, one.offset_bytes, one.size_bytes, one.store_uuid, state)
+    formatted = there is not None and there.formatted
+    return LabelRange(one.namespace, one.offset_bytes, one.size_bytes, one.store_uuid, state, formatted)
 
 
 def _has_released(node: NodeView, store_uuid: str) -> bool:

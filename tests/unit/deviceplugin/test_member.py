@@ -7,95 +7,16 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import gismo_core
 from gismo_deviceplugin.pool import member
-from gismo_deviceplugin.pool.emulated import EmulatedPool
-from gismo_deviceplugin.pool.label import END_BYTES, Label, State
-from gismo_deviceplugin.pool.member import Member, Report
-from gismo_deviceplugin.pool.state import StateDirectories
-from gismo_deviceplugin.pool.view import Emulated, NodeView, PoolView, RangeView
-
-MIB = 1 << 20
-SIZE = 32 * MIB
-CAPACITY = 256 * MIB
-
-
-def ranged(name: str, at: int = 0, number: int = 1) -> RangeView:
-    return RangeView(name, str(uuid.UUID(int=number)), END_BYTES + at * SIZE, SIZE, "hardware")
-
-
-@dataclass
-class Rack:
-    """The API, as an operator and the agents write it, and the memory of the nodes."""
-
-    memory: Path
-    states: Path
-    nodes: dict[str, NodeView] = field(default_factory=dict)
-    ranges: dict[str, RangeView] = field(default_factory=dict)
-    members: dict[str, Member] = field(default_factory=dict)
-    reports: dict[str, Report] = field(default_factory=dict)
-    directories: dict[str, Path] = field(default_factory=dict)
-    boots: dict[str, str] = field(default_factory=dict)
-    holders: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    version: int = 0
-    now: float = 0.0
-
-    def add(self, *names: str) -> None:
-        for name in names:
-            self.nodes[name] = NodeView(name, len(self.nodes), writer=not self.nodes)
-            self.start(name)
-        self.bump()
-
-    def start(self, name: str) -> None:
-        """An agent, anew."""
-        self.members[name] = Member(
-            StateDirectories(self.states / name),
-            lambda one: self.holders.get((name, one.namespace), ()),
-            self.boots.get(name),
-            clock=lambda: self.now,
-        )
-
-    def bump(self) -> None:
-        self.version += 1
-        self.nodes = {name: replace(one, layout_version=self.version) for name, one in self.nodes.items()}
-
-    def ask(self, *ranges: RangeView) -> None:
-        self.ranges = {one.namespace: one for one in ranges}
-        self.bump()
-
-    def step(self, name: str) -> Report:
-        me = self.nodes[name]
-        view = PoolView(
-            "rack1",
-            Emulated(self.directories.get(name, self.memory), CAPACITY),
-            me,
-            tuple(one for one in self.nodes.values() if one is not me),
-            tuple(self.ranges.values()),
-        )
-        report = self.members[name].step(view)
-        self.reports[name] = report
-        self.nodes[name] = replace(me, boot_id=report.boot_id, nonce=report.nonce, released=report.released)
-        return report
-
-    def settle(self, rounds: int = 4) -> dict[str, Report]:
-        for _ in range(rounds):
-            for name in list(self.nodes):
-                self.step(name)
-        return self.reports
-
-    def layout_stores(self) -> dict[str, State]:
-        file = EmulatedPool(self.memory, CAPACITY).open_label()
-        try:
-            layout = Label(file).layout()
-            assert layout is not None
-            return {one.namespace: one.state for one in layout.ranges}
-        finally:
-            file.close()
+from gismo_deviceplugin.pool.label import END_BYTES, State
+from gismo_deviceplugin.pool.view import RangeView
+from pool_rack import MIB, Rack, ranged
 
 
 @pytest.fixture
@@ -269,8 +190,6 @@ def test_what_the_node_cannot_be_used_for_is_said(rack: Rack) -> None:
     report = rack.step("a")
     assert [one.reason for one in report.failures] == ["MemoryUnfit"]
     assert "mount one tmpfs there" in report.failures[0].message
-    view = PoolView("rack1", None, rack.nodes["a"])
-    assert rack.members["a"].step(view).failures[0].reason == "NotSupported"
 
 
 class Killed(BaseException):
