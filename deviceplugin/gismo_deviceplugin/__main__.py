@@ -65,7 +65,11 @@ def options(arguments: list[str]) -> tuple[Options, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; the exit code."""
-    chosen, level = options(sys.argv[1:] if arguments is None else arguments)
+    return run(*options(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(chosen: Options, level: str) -> int:
+    """As main()."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
     try:
         asyncio.run(Agent(chosen).run())

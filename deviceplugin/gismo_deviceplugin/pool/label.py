@@ -32,13 +32,23 @@ class NotASuccessor(LabelError):
     """A layout that must not follow the one that holds: nothing was written."""
 
 
+class AnotherPools(NotASuccessor):
+    """The memory is of a pool of another name."""
+
+
 class State(str, Enum):
-    """Of a range. Zeroing: its bytes are being overwritten, and are nobody's."""
+    """Of a range. Zeroing: its bytes are being overwritten, and are nobody's. Zeroed: that is done."""
 
     ACTIVE = "Active"
     RETAINED = "Retained"
     RELEASING = "Releasing"
     ZEROING = "Zeroing"
+    ZEROED = "Zeroed"
+
+    @property
+    def is_end(self) -> bool:
+        """No way back from it to being used."""
+        return self in (State.ZEROING, State.ZEROED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +235,9 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
     _check_apart(new.ranges, size_bytes)
     if held is None:
         return
+    check_pool(held, new.pool)
     if new.version < held.version:
         raise NotASuccessor(f"layout {new.version} is older than the one in the pool label, {held.version}")
-    if new.pool != held.pool:
-        raise NotASuccessor(f"the memory is of pool {held.pool}, not {new.pool}")
     still = {one.store_uuid: one for one in new.ranges}
     if new.version == held.version and still.keys() - {one.store_uuid for one in held.ranges}:
         raise NotASuccessor(
@@ -241,10 +250,18 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
                 raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
             if old.formatted and not now.formatted:
                 raise NotASuccessor(f"the store of {old.namespace} would be forgotten")
-            if old.state is State.ZEROING and now.state is not State.ZEROING:
+            if old.state.is_end and not now.state.is_end:
                 raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
-        elif old.state is not State.ZEROING:
+        elif not old.state.is_end:
             raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
+
+
+def check_pool(held: Layout, pool: str) -> None:
+    """Is the memory that pool's? AnotherPools, if not."""
+    if pool != held.pool:
+        raise AnotherPools(
+            f"the memory is of pool {held.pool}, not {pool}: two GismoPools mean one memory; delete one of them"
+        )
 
 
 def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:

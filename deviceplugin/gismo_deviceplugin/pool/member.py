@@ -14,7 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gismo_core import node_marker
-from gismo_deviceplugin.pool.label import Host, Label, LabelError, LabelRange, Layout, NodeLine, NotASuccessor, State
+from gismo_deviceplugin.pool.label import (
+    AnotherPools,
+    Host,
+    Label,
+    LabelError,
+    LabelRange,
+    Layout,
+    NodeLine,
+    NotASuccessor,
+    State,
+    check_pool,
+)
 from gismo_deviceplugin.pool.medium import Holders, Medium, NotThere, Unfit
 from gismo_deviceplugin.pool.records import TooNew
 from gismo_deviceplugin.pool.state import StateDirectories
@@ -101,6 +112,8 @@ class Member:
             return replace(report, failures=(_failure("", "MemoryUnfit", error),))
         except TooNew as error:
             return replace(report, failures=(Failure("", "NewerLayout", str(error)),))
+        except AnotherPools as error:
+            return replace(report, failures=(Failure("", "PoolsOverlap", str(error)),))
         except NotASuccessor as error:
             return replace(report, failures=(Failure("", "LayoutConflict", str(error)),))
         except LabelError as error:
@@ -133,8 +146,7 @@ class Member:
         if not view.me.writer:
             if held is None:
                 raise Waiting("the writer node has to write the layout")
-            if held.pool != view.pool:
-                raise NotASuccessor(f"the memory is of pool {held.pool}, not {view.pool}")
+            check_pool(held, view.pool)
             return held
         there = {one.store_uuid: one for one in held.ranges} if held is not None else {}
         # New ranges count with the number that the operator gives the layout after it has made them.
@@ -227,11 +239,11 @@ class Member:
         """All that is used or is to be used here, at once."""
         active = [one for one in view.ranges if one.state is State.ACTIVE]
         ranges = [known[one.store_uuid] for one in active if one.store_uuid in known]
-        ranges = [one for one in ranges if one.state is not State.ZEROING]
+        ranges = [one for one in ranges if not one.state.is_end]
         return memory.carve(ranges, active[0].coherence) if ranges else {}
 
     def _make_ready(self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView) -> None:
-        if in_label.state is State.ZEROING:
+        if in_label.state.is_end:
             raise ValueError(
                 f"the range of {one.namespace} is being zeroed, and the API has it as active: it is not used again"
             )
@@ -273,8 +285,10 @@ class Member:
             return True
         if not all(_has_released(other, in_label.store_uuid) for other in view.others):
             return False
-        self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROING))
-        memory.zero(in_label)
+        if in_label.state is not State.ZEROED:
+            self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROING))
+            memory.zero(in_label)
+            self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROED))
         return True
 
 
@@ -284,8 +298,8 @@ def _failure(namespace: str, reason: str, error: Exception) -> Failure:
 
 
 def _label_range(one: RangeView, there: LabelRange | None) -> LabelRange:
-    """As the API has it; but what is being zeroed stays so."""
-    state = State.ZEROING if there is not None and there.state is State.ZEROING else one.state
+    """As the API has it; but what is being zeroed, or was, stays so."""
+    state = there.state if there is not None and there.state.is_end else one.state
     formatted = there is not None and there.formatted
     return LabelRange(one.namespace, one.offset_bytes, one.size_bytes, one.store_uuid, state, formatted)
 

@@ -94,7 +94,9 @@ class DaxMatch(Model):
     region: str | None = Field(
         None, max_length=64, pattern=r"^region[0-9]+$", description="Name of the region in Linux."
     )
-    uuid: str | None = Field(None, max_length=36, description="UUID of the region.")
+    uuid: str | None = Field(
+        None, max_length=36, description="UUID of the region; Linux gives regions of mode ram none."
+    )
 
 
 class Dax(Model):

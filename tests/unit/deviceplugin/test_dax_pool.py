@@ -16,8 +16,11 @@ import dax_kernel
 import gismo_core
 from dax_rack import SIZE, DaxRack
 from gismo_deviceplugin.pool import member
+from gismo_deviceplugin.pool.dax.pool import DaxPool
 from gismo_deviceplugin.pool.dax.region import Match
+from gismo_deviceplugin.pool.dax.wipe import wipe
 from gismo_deviceplugin.pool.label import END_BYTES, State
+from gismo_deviceplugin.pool.medium import Unfit
 from pool_rack import MIB, ranged
 
 
@@ -100,6 +103,10 @@ def test_a_range_is_zeroed_when_nobody_uses_it_and_only_then(rack: DaxRack) -> N
     rack.settle()
     assert all(report.released == {ONE.store_uuid} for report in rack.reports.values())
     assert blank(rack, "one")
+    orders = len(rack.kernels["a"].log)
+    rack.settle(1)
+    carving = [order for order in rack.kernels["a"].log[orders:] if order.startswith(("create", "mapping"))]
+    assert carving == [], "it is zeroed once"
     for name in ("a", "b"):
         assert set(rack.spans(name).values()) == {span("two"), *LABEL}
         assert not rack.node(name, ONE.store_uuid).exists()
@@ -153,8 +160,34 @@ def test_memory_that_holds_something_is_not_written_over(rack: DaxRack) -> None:
     assert (failure.namespace, failure.reason) == ("", "HoldsOtherData")
     assert "66616d6673" in failure.message
     assert end.read_bytes()[:5] == b"famfs"
-    end.write_bytes(bytes(END_BYTES))
+    memory = rack.media("a")(rack.source("a"))
+    assert isinstance(memory, DaxPool)
+    with pytest.raises(Unfit, match="that was not region0: nothing was changed"):
+        wipe(memory, lambda question: "region1")
+    assert end.read_bytes()[:5] == b"famfs"
+    wipe(memory, lambda question: "region0\n")
+    assert not any(end.read_bytes())
     assert rack.settle(2)["a"].ready == ("one",)
+    before = end.read_bytes()
+    with pytest.raises(Unfit, match="holds the pool"):
+        wipe(memory, lambda question: "region0")
+    assert end.read_bytes() == before
+
+
+@pytest.mark.parametrize("written", [1, 8, 20, 100])
+def test_a_label_whose_formatting_was_cut_off_is_begun_again(rack: DaxRack, written: int) -> None:
+    """A part of the identity at the tail, which is written first, is no other's data."""
+    rack.add("a")
+    rack.ask(ONE)
+    rack.settle(1)
+    ends = [rack.memory / f"{offset}-{size}" for offset, size in sorted(LABEL)]
+    identity = ends[1].read_bytes()[:written]
+    ends[0].write_bytes(bytes(END_BYTES))
+    ends[1].write_bytes(identity + bytes(END_BYTES - written))
+    rack.start("a")
+    report = rack.settle(2)["a"]
+    # What the store's range holds is the same store, so it is found again.
+    assert report.ready == ("one",), report
 
 
 def test_a_store_of_somebody_in_a_range_is_not_formatted_over(rack: DaxRack) -> None:
@@ -199,6 +232,7 @@ def test_a_region_of_another_size_is_another_memory(rack: DaxRack) -> None:
     (failure,) = rack.reports["b"].failures
     assert failure.reason == "NotTheSameMemory"
     assert f"formatted with {SIZE} bytes, and {SIZE // 2} are seen here" in failure.message
+    assert rack.reports["b"].capacity_bytes is None, "the pool's is not to become that of another memory"
 
 
 def test_other_owners_are_left_alone(rack: DaxRack) -> None:

@@ -127,7 +127,7 @@ def test_a_range_is_zeroed_when_nobody_uses_it_and_only_then(rack: Rack) -> None
     assert all(report.released == {one.store_uuid} for report in rack.reports.values())
     assert not (rack.memory / one.store_uuid).exists()
     assert not (rack.states / "b" / one.store_uuid).exists()
-    assert rack.layout_stores() == {"one": State.ZEROING, "two": State.ACTIVE}
+    assert rack.layout_stores() == {"one": State.ZEROED, "two": State.ACTIVE}
     rack.ask(two)
     rack.settle()
     assert rack.layout_stores() == {"two": State.ACTIVE}

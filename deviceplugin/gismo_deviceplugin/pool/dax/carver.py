@@ -102,7 +102,6 @@ class Carver:
         tried = _Tried()
         for _ in range(_ROUNDS):
             region = self._region(name)
-            tried.look(region)
             planned = plan(region, wanted, going - tried.busy.keys(), frozenset(tried.broken))
             todo = [chain for chain in planned.chains if not any(step in tried.failed for step in chain)]
             if not todo:
@@ -135,12 +134,9 @@ class Carver:
                     tried.failed[step] = error.strerror or str(error)
                 return
             logger.info("carving %s: %s", region.name, step)
-            if isinstance(step, Bind):
-                tried.bound.add(step.device)
-            elif isinstance(step, (Map, Align)):
-                tried.failed[step] = (
-                    "taken, and not done"  # unless the next look shows otherwise: then nobody asks for it
-                )
+            if isinstance(step, (Map, Align)):
+                # Unless the next look shows otherwise: then nobody asks for it.
+                tried.failed[step] = "taken, and not done"
 
     def _step(self, region: Region, step: Step) -> None:
         write, sysfs = self._system.write, self._sysfs
@@ -191,13 +187,8 @@ class _Tried:
     """What became of steps, for as long as one carving goes on."""
 
     failed: dict[Step, str] = field(default_factory=dict)  # and why; not tried again
-    bound: set[str] = field(default_factory=set)  # devices whose driver was asked for
     broken: set[str] = field(default_factory=set)  # devices that did not take it
     busy: dict[Span, str] = field(default_factory=dict)
-
-    def look(self, region: Region) -> None:
-        """new_id answers success also where the driver refuses the device."""
-        self.broken |= {one.name for one in region.devices if one.name in self.bound and not one.driver}
 
     def why(self) -> Unfit:
         """Of a span that is not there, and that plan() had nothing against."""

@@ -115,9 +115,10 @@ def find(match: Match, regions: Sequence[Region]) -> Region:
     fitting = [one for one in regions if match.fits(one)]
     if not fitting:
         there = listed(regions) if regions else "no CXL region at all"
+        no_uuid = "Linux gives regions of mode ram no UUID: match by serial. " if match.uuid is not None else ""
         raise Unfit(
-            f"this node has no region of {match}; there is {there}. Make it again (`cxl create-region -m -t ram …`), or make the "
-            "pool anew with what there is",
+            f"this node has no region of {match}; there is {there}. {no_uuid}Make it again (`cxl create-region -m -t ram …`), or "
+            "make the pool anew with what there is",
             "RegionMissing",
         )
     if len(fitting) > 1:

@@ -67,8 +67,8 @@ class System:
 def _devices(process: Path) -> Iterator[int]:
     """Of the character devices that it has open, or maps after having closed them."""
     with contextlib.suppress(OSError):
-        for entry in os.scandir(process / "fd"):
-            yield from _device(entry.path)
+        for name in os.listdir(process / "fd"):
+            yield from _device(str(process / "fd" / name))
     with contextlib.suppress(OSError):
         for line in (process / "maps").read_text(errors="replace").splitlines():
             span, access, _, _, inode, *_ = line.split(maxsplit=5)
