@@ -37,6 +37,7 @@ class Rack:
     boots: dict[str, str] = field(default_factory=dict)
     holders: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # store → Gismo namespace, also of those that are gone
+    pool: str = "rack1"
     version: int = 0
     now: float = 0.0
 
@@ -76,7 +77,7 @@ class Rack:
     def step(self, name: str) -> Report:
         me = self.nodes[name]
         view = PoolView(
-            "rack1",
+            self.pool,
             self.source(name),
             me,
             tuple(one for one in self.nodes.values() if one is not me),

@@ -169,9 +169,20 @@ def test_memory_that_holds_something_is_not_written_over(rack: DaxRack) -> None:
     assert not any(end.read_bytes())
     assert rack.settle(2)["a"].ready == ("one",)
     before = end.read_bytes()
-    with pytest.raises(Unfit, match="holds the pool"):
+    with pytest.raises(Unfit, match="holds the pool rack1 with one: delete the GismoPool"):
         wipe(memory, lambda question: "region0")
     assert end.read_bytes() == before
+    # The pool is gone, its label stays: a pool of another name gets the memory only by hand.
+    rack.ask(replace(ONE, state=State.RELEASING))
+    rack.settle(2)
+    rack.ask()
+    rack.settle(1)
+    rack.pool = "rack2"
+    rack.ask(TWO)
+    (failure,) = rack.settle(1)["a"].failures
+    assert failure.reason == "PoolsOverlap"
+    wipe(memory, lambda question: "region0")
+    assert rack.settle(2)["a"].ready == ("two",)
 
 
 @pytest.mark.parametrize("written", [1, 8, 20, 100])

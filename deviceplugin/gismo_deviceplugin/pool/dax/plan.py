@@ -159,8 +159,8 @@ def _refusal(span: Span, region: Region, foreign: list[Device]) -> Unfit | None:
             if device.driver == KMEM:
                 return Unfit(f"{device.name} is system RAM of this node", "OnlinedAsRAM")
             return Unfit(
-                f"bytes of its range are those of {device.name}, which is not of this pool: `daxctl destroy-device "
-                f"{device.name}` frees them, if nobody needs it",
+                f"bytes of its range are those of {device.name}, which is not of this pool: `daxctl disable-device "
+                f"{device.name}` and `daxctl destroy-device {device.name}` free them, if nobody needs it",
                 "RangeTaken",
             )
     return None

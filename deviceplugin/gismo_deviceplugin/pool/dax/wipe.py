@@ -1,7 +1,8 @@
 """`python3 -m gismo_deviceplugin.pool.dax.wipe REGION`: zero both ends of a region, where a pool label would be.
 
-For memory that holds something that nobody needs any more, which an agent never writes over by itself (HoldsOtherData). Run on
-one node, in its agent's container. It refuses a region that holds a pool: that one is ended by deleting the pool.
+For memory that holds something that nobody needs any more, which an agent never writes over by itself (HoldsOtherData), or the
+label of a pool that is gone, whose memory another pool is to have (PoolsOverlap). Run on one node, in its agent's container. It
+refuses a region whose label has a range: that one is ended by deleting the pool.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ from collections.abc import Callable
 from gismo_core import node_marker
 from gismo_deviceplugin.pool.dax.pool import DaxPool
 from gismo_deviceplugin.pool.dax.region import Match
-from gismo_deviceplugin.pool.label import Label, LabelError
+from gismo_deviceplugin.pool.label import Label
 from gismo_deviceplugin.pool.media import Media
 from gismo_deviceplugin.pool.medium import Unfit
 from gismo_deviceplugin.pool.records import TooNew
 
 
 def wipe(memory: DaxPool, ask: Callable[[str], str]) -> None:
-    """Unfit, and nothing is changed, where it holds a pool or the answer is not the region's name."""
+    """Unfit, and nothing is changed, where it holds ranges of a pool, or the answer is not the region's name."""
     memory.check()
     name = memory.region.name
     with contextlib.closing(memory.open_label()) as ends:
         try:
-            held = Label(ends).identity()
-        except (LabelError, TooNew) as error:
-            raise Unfit(f"{name} holds a pool, or what is left of one: {error}") from error
-        if held is not None:
+            layout = Label(ends).layout()
+        except TooNew as error:
+            raise Unfit(f"{name} holds a pool: {error}") from error
+        if layout is not None and layout.ranges:
+            namespaces = ", ".join(one.namespace for one in layout.ranges)
             raise Unfit(
-                f"{name} holds the pool {held.pool_uid}: delete its GismoPool, and it is Gismo's own to use again"
+                f"{name} holds the pool {layout.pool} with {namespaces}: delete the GismoPool, and wait until they are gone"
             )
         if ask(f"What is in {name} is lost on all hosts that share it. Write its name to go on: ").strip() != name:
             raise Unfit(f"that was not {name}: nothing was changed")
@@ -41,7 +43,9 @@ def wipe(memory: DaxPool, ask: Callable[[str], str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="wipe", description="Zero both ends of a CXL region that holds no pool.")
+    parser = argparse.ArgumentParser(
+        prog="wipe", description="Zero both ends of a CXL region that holds no range of a pool."
+    )
     parser.add_argument("region", help="name of the region in Linux, such as region0")
     given = parser.parse_args(arguments)
     memory = Media(node_marker.boot_id())(Match(region=given.region))
