@@ -1,7 +1,7 @@
 """The kernel of the tests against a real one: the same orders, the same answers, the same devices afterwards.
 
-dax_linux_6.12.json was recorded in a QEMU guest with a CXL type 3 device: one line for each order that was written into sysfs,
-what the kernel said, and, where anything changed, what there was then.
+dax_linux_6.12.json was recorded by tests/dax_record.py in a QEMU guest with a CXL type 3 device: one line for each order that
+was written into sysfs, what the kernel said, and, where anything changed, what there was then.
 """
 
 from __future__ import annotations
