@@ -281,14 +281,13 @@ class Member:
             return False
         self._state.remove(in_label.store_uuid)
         memory.release(in_label, one.coherence)
-        if not view.me.writer:
+        if not view.me.writer or in_label.state is State.ZEROED:
             return True
         if not all(_has_released(other, in_label.store_uuid) for other in view.others):
             return False
-        if in_label.state is not State.ZEROED:
-            self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROING))
-            memory.zero(in_label)
-            self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROED))
+        self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROING))
+        memory.zero(in_label)
+        self._change(label, in_label.store_uuid, lambda there: replace(there, state=State.ZEROED))
         return True
 
 

@@ -107,6 +107,9 @@ def test_a_range_is_zeroed_when_nobody_uses_it_and_only_then(rack: DaxRack) -> N
     rack.settle(1)
     carving = [order for order in rack.kernels["a"].log[orders:] if order.startswith(("create", "mapping"))]
     assert carving == [], "it is zeroed once"
+    rack.nodes["b"] = replace(rack.nodes["b"], released=frozenset())
+    assert rack.step("a").released == {ONE.store_uuid}, "what is zeroed stays so, whatever others say afterwards"
+    rack.settle(1)
     for name in ("a", "b"):
         assert set(rack.spans(name).values()) == {span("two"), *LABEL}
         assert not rack.node(name, ONE.store_uuid).exists()
