@@ -303,6 +303,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "fsck": ([ptr, u32, FsckFunction, ptr, _P(CFsckResult)], c.c_int),
     "tick": ([ptr], c.c_int),
     "copy": ([ptr, ptr, u64, c.c_int, c.c_int, _P(u32)], None),
+    "sync": ([ptr, u64], None),
     "crc32c": ([u32, ptr, u64], u32),
     "cpu_features": ([], u32),
 }

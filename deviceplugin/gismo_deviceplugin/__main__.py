@@ -12,6 +12,9 @@ from pathlib import Path
 from gismo_deviceplugin.agent import Agent, Options
 from gismo_deviceplugin.kubelet import pod_resources, registrar
 from gismo_deviceplugin.pool import state
+from gismo_deviceplugin.pool.dax import nodes
+from gismo_deviceplugin.pool.dax.system import System
+from gismo_deviceplugin.pool.media import CARVING
 from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_kube import endpoint
 from gismo_kube.connection import CannotStart
@@ -37,6 +40,13 @@ def options(arguments: list[str]) -> tuple[Options, str]:
     parser.add_argument(
         "--runtime", type=Path, default=Path("/var/lib/gismo/runtime"), help="where gismo_core for containers is laid out (%(default)s)"
     )  # fmt: skip
+    parser.add_argument("--sysfs", type=Path, default=Path("/sys"), help="where CXL regions are found (%(default)s)")
+    parser.add_argument(
+        "--devices", type=Path, default=nodes.FOLDER, help="where containers' DAX devices are made (%(default)s)"
+    )
+    parser.add_argument(
+        "--carving", type=Path, default=CARVING, help="lock and checkpoint of carving, on a tmpfs (%(default)s)"
+    )
     parser.add_argument(
         "--patience",
         type=float,
@@ -58,6 +68,9 @@ def options(arguments: list[str]) -> tuple[Options, str]:
         pod_resources=given.pod_resources,
         state=given.state,
         runtime=given.runtime,
+        carving=given.carving,
+        devices=given.devices,
+        system=System(given.sysfs),
         patience_s=given.patience,
         listen=given.listen,
     )
@@ -66,7 +79,11 @@ def options(arguments: list[str]) -> tuple[Options, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; the exit code."""
-    chosen, level = options(sys.argv[1:] if arguments is None else arguments)
+    return run(*options(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(chosen: Options, level: str) -> int:
+    """As main()."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return asyncio.run(Agent(chosen).run())

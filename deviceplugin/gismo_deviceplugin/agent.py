@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import time
@@ -34,10 +33,13 @@ from gismo_deviceplugin.kubelet.shares import Injection, Tenant
 from gismo_deviceplugin.loading import Unloaded
 from gismo_deviceplugin.metrics import Metrics, Share, Snapshot
 from gismo_deviceplugin.pool import state, view
+from gismo_deviceplugin.pool.dax import nodes
+from gismo_deviceplugin.pool.dax.system import System
+from gismo_deviceplugin.pool.media import CARVING, Media
 from gismo_deviceplugin.pool.member import Member, NotLoaded, Report
 from gismo_deviceplugin.pool.proof import PATIENCE_S
 from gismo_deviceplugin.pool.state import StateDirectories
-from gismo_deviceplugin.pool.view import PoolView, RangeView
+from gismo_deviceplugin.pool.view import Emulated, PoolView, RangeView
 from gismo_deviceplugin.status import differs, occurrences, status
 from gismo_kube import events, informer
 from gismo_kube.connection import REQUEST_ERRORS, CannotStart, api_client, in_words, starting
@@ -64,6 +66,9 @@ class Options:
     pod_resources: Path = pod_resources.SOCKET
     state: Path = state.ROOT
     runtime: Path = Path("/var/lib/gismo/runtime")
+    carving: Path = CARVING
+    devices: Path = nodes.FOLDER
+    system: System = field(default_factory=System)
     patience_s: float = PATIENCE_S
     listen: tuple[str | None, int] | None = None  # for metrics and probes; host None: all addresses
     boot_id: str = field(default_factory=node_marker.boot_id)
@@ -75,6 +80,7 @@ class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._state = StateDirectories(options.state)
+        self._media = Media(options.boot_id, options.carving, options.devices, options.system)
         self._members: dict[str, Member] = {}
         self._offered: dict[str, Tenant] = {}  # by resource
         self._said: dict[str, dict[str, Any]] = {}  # by GismoNode, as it was written last
@@ -167,16 +173,18 @@ class Agent:
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _rounds(self) -> None:
-        told = listed = False
+        told: str | None = None
+        listed = False
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _PROOF_S if 0 < self._unproven <= _PROOFS else _ROUND_S)
             self._wake.clear()
             self._beat()
             try:
-                if not told:
-                    await asyncio.to_thread(self._cluster.say_regions, self._options.node, json.dumps([]))
-                    told = True
+                regions = await asyncio.to_thread(self._regions)
+                if regions is not None and regions != told:
+                    await asyncio.to_thread(self._cluster.say_regions, self._options.node, regions)
+                    told = regions
                 # Where there is nothing at all, no event says so: what was listed a round ago would be known by now.
                 if self._cluster.synced or listed:
                     with self._metrics.round_seconds.time():
@@ -187,6 +195,13 @@ class Agent:
                 self._metrics.rounds.labels("no_api_server").inc()
                 logger.warning("again in %.0f s: %s", _ROUND_S, in_words(error))
             listed = not self._following.unlisted()
+
+    def _regions(self) -> str | None:
+        try:
+            return self._media.regions()
+        except (OSError, ValueError) as error:
+            logger.warning("the CXL regions of this node cannot be read: %s", error)
+            return None
 
     async def _round(self) -> bool:
         """Whether it could be done."""
@@ -209,6 +224,7 @@ class Agent:
                 self._members[name] = Member(
                     self._state,
                     self._holders,
+                    self._media,
                     self._options.boot_id,
                     beat=self._beat,
                     patience_s=self._options.patience_s,
@@ -256,14 +272,13 @@ class Agent:
         return found
 
     def _tenant(self, one: PoolView, each: RangeView) -> Tenant:
-        source = one.source
         return Tenant(
             pool=one.pool,
             namespace=each.namespace,
             store_uuid=each.store_uuid,
             shares=each.shares_per_node,
-            memory=str(source.directory / each.store_uuid) if source is not None else "",
-            is_device=source is None,
+            memory=str(self._media.path(one.source, each.store_uuid)),
+            is_device=not isinstance(one.source, Emulated),
             state=str(self._state.path(each.store_uuid)),
             runtime=str(self._options.runtime / runtime.CURRENT),
             injection=Injection(each.runtime_injection),
@@ -284,6 +299,6 @@ class Agent:
                 message = loading.message(tenant, unloaded)
                 yield NotLoaded(tenant.namespace, str(unloaded.held), unloaded.reason, message)
 
-    def _holders(self, one: RangeView) -> tuple[str, ...]:
+    def _holders(self, store_uuid: str) -> tuple[str, ...]:
         """Pods that hold a share of this store."""
-        return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == one.store_uuid}))
+        return tuple(sorted({str(held) for held in self._held if shares.store_of(held.share) == store_uuid}))

@@ -329,6 +329,8 @@ GISMO_API int gismo_tick(gismo_store *store);
 
 /* memcpy as put does it. mode: 0 as put would, 1 cached, 2 non-temporal; threads 0 = as put would. crc may be NULL. */
 GISMO_API void gismo_copy(void *dst, const void *src, uint64_t length, int mode, int threads, uint32_t *crc);
+/* Write this host's cached lines of [p, p+bytes) back to the medium and drop them: later loads see the medium. */
+GISMO_API void gismo_sync(const void *p, uint64_t bytes);
 GISMO_API uint32_t gismo_crc32c(uint32_t crc, const void *data, uint64_t length);
 /* bit 0 clwb, 1 clflushopt, 2 avx512f, 3 vpclmulqdq, 4 sse4.2, 5 movdir64b */
 GISMO_API uint32_t gismo_cpu_features(void);

@@ -16,15 +16,15 @@ import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import api_model
 import urllib3
 from api_model import ApiServer, Call, Refused
 
 from gismo_deviceplugin.pool import view
-from gismo_deviceplugin.pool.emulated import NotThere
 from gismo_deviceplugin.pool.label import END_BYTES, Label, LabelRange, Layout, State
+from gismo_deviceplugin.pool.medium import NotThere, Unfit
 from gismo_deviceplugin.pool.member import Member
 from gismo_deviceplugin.status import status
 from gismo_kube.connection import REQUEST_ERRORS
@@ -392,14 +392,16 @@ class Memory:
 
 
 class Seen:
-    """The memory and the state directories as one node has them (EmulatedPool and StateDirectories of its agent)."""
+    """The memory and the state directories as one node has them (Medium and StateDirectories of its agent)."""
 
     one_kernel = False
+    is_volatile = False
 
     def __init__(self, world: World, machine: Machine) -> None:
         self._world = world
         self._machine = machine
         self.size_bytes = world.memory.size_bytes
+        self.capacity_bytes = self.size_bytes - 2 * END_BYTES
         self.read = world.memory.read
 
     def check(self) -> None:
@@ -413,6 +415,19 @@ class Seen:
 
     def label_key(self) -> str:
         return "the one"
+
+    def check_blank(self) -> None:
+        """It is, where there is no label."""
+
+    def carve(self, _ranges: object, _coherence: str, _beat: object) -> dict[str, Unfit]:
+        return {}
+
+    def drop_all_but(self, _stores: object, _holders: object) -> None:
+        """A node has no end of its own."""
+
+    def release(self, one: LabelRange, _coherence: str, _beat: object) -> None:
+        if one.store_uuid in self._machine.uses:
+            raise self._world.wrong(f"{self._machine.name} takes {one.namespace} away from who uses it there")
 
     def write(self, offset: int, data: bytes) -> None:
         if LINES[0] <= offset < LINES[1]:
@@ -439,20 +454,8 @@ class Seen:
         if one.store_uuid not in self._world.memory.stores:
             raise NotThere
 
-    def remove(self, store_uuid: str) -> None:
-        """Of the memory by the writer; of the state directories by each."""
-        raise NotImplementedError
-
-
-class SeenMemory(Seen):
-    """The one of both."""
-
-    def remove(self, store_uuid: str) -> None:
-        self._world.zero(store_uuid)
-
-
-class SeenState(Seen):
-    """And the other."""
+    def zero(self, one: LabelRange, _beat: object) -> None:
+        self._world.zero(one.store_uuid)
 
     def prepare(self, store_uuid: str, host_id: int) -> None:
         self._world.acts(host_id, self._machine.name)
@@ -604,13 +607,13 @@ class World:
         if POOL not in pools:
             return
         if machine.member is None:
-            memory: Any = SeenMemory(self, machine)
+            both: Any = Seen(self, machine)
             machine.member = Member(
-                cast(Any, SeenState(self, machine)),
-                lambda one: ("team/pod",) if one.store_uuid in machine.pods else (),
+                both,
+                lambda store: ("team/pod",) if store in machine.pods else (),
+                lambda _: both,
                 machine.boot_id,
                 lambda: self.now,
-                media=lambda _: memory,
                 nonce_of=lambda pool, _: machine.nonces.setdefault(pool, str(uuid.UUID(int=next(self._nonces)))),
             )
         seen = pools[POOL]
@@ -698,7 +701,7 @@ class World:
         users = [node for node, machine in self.machines.items() if store in machine.uses]
         if users:
             raise self.wrong(f"{name} is freed, and in use on {users}")
-        if store in self.memory.stores or (in_label is not None and in_label.state is not State.ZEROING):
+        if store in self.memory.stores or (in_label is not None and in_label.state is not State.ZEROED):
             raise self.wrong(f"{name} is freed, and was not zeroed")
 
     def _in_label(self) -> tuple[LabelRange, ...]:

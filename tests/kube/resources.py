@@ -20,14 +20,14 @@ class Resources:
 
     def apply_pool(self, name: str, emulated: dict[str, str], *namespaces: dict[str, Any]) -> None:
         """As `kubectl apply` does; its nodes are those with the label pool=name."""
+        self.apply_source(name, {"source": {"emulated": emulated}}, name, *namespaces)
+
+    def apply_source(self, name: str, spec: dict[str, Any], label: str, *namespaces: dict[str, Any]) -> None:
+        """spec: source, and coherence where that has to be said. Its nodes are those with the label pool=label."""
         body = {
             "apiVersion": OWN,
             "kind": "GismoPool",
             "metadata": {"name": name},
-            "spec": {
-                "source": {"emulated": emulated},
-                "nodeSelector": {"pool": name},
-                "namespaces": list(namespaces),
-            },
+            "spec": {**spec, "nodeSelector": {"pool": label}, "namespaces": list(namespaces)},
         }
         self.pools.server_side_apply(body=body, name=name, field_manager="kubectl")

@@ -28,6 +28,7 @@ from resources import OWN, Resources
 import gismo_core
 
 ROOT = Path(__file__).resolve().parents[2]
+DAX_AGENT = Path(__file__).with_name("dax_agent.py")
 POOL = "rack9"
 NODES = ("node-a", "node-b")
 _WAIT_S = 60.0
@@ -55,7 +56,7 @@ class Cluster(Resources):
         if name.startswith("operator"):
             where, command = "operator", ["-m", "gismo_operator", "--namespace", chart.NAMESPACE]
         else:
-            where, command = "deviceplugin", ["-m", "gismo_deviceplugin", "--node", name]
+            where, command = "deviceplugin", [*self.agent(name), "--node", name]
             command += ["--device-plugins", str(self.folder / name)]
             command += ["--pod-resources", str(self.kubelets[name].pod_resources)]
             command += ["--state", str(self.folder / f"{name}-state"), "--runtime", str(self.folder / "runtime")]
@@ -99,6 +100,10 @@ class Cluster(Resources):
                 found.append((about, one.type, one.reason, one.note, one.series.count if one.series else 1))
         return found
 
+    def agent(self, name: str) -> list[str]:
+        """How Python is told to be the agent of a node."""
+        return ["-m", "gismo_deviceplugin"]
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
@@ -109,8 +114,8 @@ class Cluster(Resources):
     def apply(self, *namespaces: dict[str, Any]) -> None:
         self.apply_pool(POOL, {"capacity": "256Mi", "directory": str(self.memory)}, *namespaces)
 
-    def condition(self, name: str) -> tuple[str, str, str] | None:
-        for one in self.pools.get(name=POOL).to_dict().get("status", {}).get("conditions", []):
+    def condition(self, name: str, pool: str = POOL) -> tuple[str, str, str] | None:
+        for one in self.pools.get(name=pool).to_dict().get("status", {}).get("conditions", []):
             if one["type"] == name:
                 return one["status"], one["reason"], one.get("message", "")
         return None
@@ -150,8 +155,8 @@ class Cluster(Resources):
 
     def open(self, node: str, pod: Pod) -> gismo_core.Store:
         """As the container does: with the paths of the answer to Allocate, as the node has them."""
-        paths = {mount.container_path: mount.host_path for mount in pod.answer.mounts}
-        store = paths[pod.answer.envs["GISMO_STORE"].removeprefix("file:")]
+        paths = {one.container_path: one.host_path for one in (*pod.answer.mounts, *pod.answer.devices)}
+        store = paths[pod.answer.envs["GISMO_STORE"].partition(":")[2]]
         state = paths[pod.answer.envs["GISMO_STATE_DIR"]]
         assert Path(state).is_relative_to(self.folder / f"{node}-state")
         from gismo_core import node_marker
@@ -181,11 +186,22 @@ class Cluster(Resources):
             assert "Traceback" not in self.log(name), self.log(name)
 
 
+class DaxCluster(Cluster):
+    """As Cluster, with CXL memory: each node has a kernel of the tests (dax_agent.py), with these regions."""
+
+    regions: tuple[str, ...] = ()  # as dax_agent.py takes them
+
+    def agent(self, name: str) -> list[str]:
+        folder = self.folder / f"{name}-host"
+        regions = [f"--region={one}" for one in self.regions]
+        return [str(DAX_AGENT), f"--memory={self.memory}", f"--host={folder}", *regions]
+
+
 @contextmanager
-def two_nodes(client: Any, control_plane: ControlPlane) -> Iterator[Cluster]:
+def two_nodes(client: Any, control_plane: ControlPlane, kind: type[Cluster] = Cluster) -> Iterator[Cluster]:
     """Nothing of it is left afterwards; nothing runs until start()."""
     with tempfile.TemporaryDirectory(prefix="gismo-c-", dir="/dev/shm") as folder:
-        made = Cluster(client, Path(folder))
+        made = kind(client, Path(folder))
         for name in NODES:
             body: dict[str, Any] = {
                 "apiVersion": "v1",

@@ -12,11 +12,12 @@ import contextlib
 import mmap
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import gismo_core
 from gismo_deviceplugin.pool.label import END_BYTES, LabelRange
+from gismo_deviceplugin.pool.medium import Holders, NotThere, Progress, Unfit
 
 _LABEL = "label"
 _NEW = ".new"
@@ -24,14 +25,6 @@ _MEMORY = ("tmpfs", "hugetlbfs")
 _MOUNTS = Path("/proc/self/mountinfo")
 _PROC = Path("/proc")
 _MEMINFO = Path("/proc/meminfo")
-
-
-class Unfit(RuntimeError):
-    """This directory cannot be a pool, or this range cannot be made in it: in words that say what to do."""
-
-
-class NotThere(RuntimeError):
-    """The store of a range is not there (yet): the writer node has to format it."""
 
 
 class LabelFile:
@@ -75,13 +68,19 @@ class LabelFile:
 
 
 class EmulatedPool:
-    """One such directory on this node."""
+    """One such directory on this node (medium.Medium)."""
 
     one_kernel = True  # its nodes are of one machine
+    is_volatile = True
 
     def __init__(self, directory: Path, capacity_bytes: int) -> None:
         self._directory = directory
         self._capacity_bytes = capacity_bytes
+
+    @property
+    def capacity_bytes(self) -> int:
+        """As the pool has it."""
+        return self._capacity_bytes
 
     def check(self) -> None:
         """Can this be a pool? Unfit, if not."""
@@ -117,6 +116,18 @@ class EmulatedPool:
         found = (self._directory / _LABEL).stat()
         return f"{found.st_dev}:{found.st_ino}"
 
+    def check_blank(self) -> None:
+        """The label's file is the pool's own, and was made just now."""
+
+    def carve(
+        self, ranges: Iterable[LabelRange], coherence: str, progress: Progress | None = None
+    ) -> Mapping[str, Unfit]:
+        """The files are made by formatting, for all nodes at once."""
+        return {}
+
+    def drop_all_but(self, stores: frozenset[str], holders: Holders) -> None:
+        """A node has no end of its own of any store."""
+
     def path(self, store_uuid: str) -> Path:
         """Of the file of a store."""
         return self._directory / str(uuid.UUID(store_uuid))
@@ -139,7 +150,7 @@ class EmulatedPool:
         if info.coherence != coherence:
             raise Unfit(f"the store of {one.namespace} was formatted for {info.coherence} coherence, not {coherence}")
 
-    def format(self, one: LabelRange, coherence: str, progress: Callable[[int, int], object] | None = None) -> None:
+    def format(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:
         """By the writer node: make the store of this range where it is not there. Unfit where there is no memory for it."""
         with contextlib.suppress(NotThere):
             self.verify(one, coherence)
@@ -171,14 +182,12 @@ class EmulatedPool:
                 raise Unfit(f"the store of {one.namespace} cannot be formatted: {error}") from error
             raise
 
-    def remove(self, store_uuid: str) -> bool:
-        """By the writer node: give the memory back, which is zeroed by that. Whether it was there."""
-        path = self.path(store_uuid)
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        return True
+    def release(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:
+        """A node has no end of its own of it."""
+
+    def zero(self, one: LabelRange, progress: Progress | None = None) -> None:
+        """Give the memory back, which is zeroed by that."""
+        self.path(one.store_uuid).unlink(missing_ok=True)
 
     def users(self, store_uuid: str) -> tuple[str, ...]:
         """Processes of this node that map the store, also without a share: for people. Needs the node's own /proc.

@@ -18,7 +18,7 @@ from gismo_deviceplugin.pool.records import Memory, Record
 END_BYTES = 2 << 20
 MAX_HOSTS = 64
 _KIB = 1 << 10
-_IDENTITY_ROOM = 4 * _KIB
+IDENTITY_ROOM_BYTES = 4 * _KIB
 _LINES, _LINE_ROOM = 64 * _KIB, 2 * _KIB  # two records for each host
 _SLOTS, _SLOT_ROOM = (512 * _KIB, 1024 * _KIB), 512 * _KIB
 _IDENTITY, _LAYOUT, _LINE = b"GISMOID1", b"GISMOLO1", b"GISMONL1"
@@ -39,7 +39,7 @@ class AnotherPool(NotASuccessor):
         super().__init__(
             f"this memory is pool {theirs}'s, as its label says, and cannot be {ours}'s too: give {ours} another memory, or nodes "
             f"that reach another. Where {theirs} is gone for good, and its data too, empty the directory (emulated) or wipe the "
-            "first and the last 2 MiB (dax)"
+            "region (dax: docs/kubernetes.md, Carving a DAX region)"
         )
 
 
@@ -52,13 +52,27 @@ class Behind(NotASuccessor):
 
 
 class State(str, Enum):
-    """Of a range. Quarantined: given up by force, and kept from use. Zeroing: its bytes are being overwritten, and are nobody's."""
+    """Of a range. Quarantined: given up by force, and kept from use. Zeroing: its bytes are being overwritten, and are nobody's.
+
+    Zeroed: that is done.
+    """
 
     ACTIVE = "Active"
     RETAINED = "Retained"
     RELEASING = "Releasing"
     QUARANTINED = "Quarantined"
     ZEROING = "Zeroing"
+    ZEROED = "Zeroed"
+
+    @property
+    def is_end(self) -> bool:
+        """Its bytes are nobody's, or are about to be."""
+        return self in (State.ZEROING, State.ZEROED)
+
+    @property
+    def is_used(self) -> bool:
+        """May its store be used? There is no way back to that."""
+        return not (self.is_end or self is State.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,7 @@ class LabelRange:
     store_uuid: str
     state: State = State.ACTIVE
     layout_version: int = 0  # its own, the highest that was seen
+    formatted: bool = False  # its store was there once: where it is gone, none is made in its place
 
     @property
     def end_bytes(self) -> int:
@@ -150,10 +165,15 @@ class Label:
 
     def identity(self) -> Identity | None:
         """None: no pool was ever formatted here. LabelError where the ends are not those of one memory."""
-        found = [self._record(end, _IDENTITY_ROOM, _IDENTITY) for end in self._ends]
+        found = [self._record(end, IDENTITY_ROOM_BYTES, _IDENTITY) for end in self._ends]
         if found == [None, None]:
             return None
         head, tail = (_identity(one) for one in found)
+        if head is not None and head.size_bytes != self._memory.size_bytes:
+            # First of all, since the tail is looked for in another place then.
+            raise LabelError(
+                f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
+            )
         if head is None or tail is None:
             if self.layout() is None and not all(found):
                 return None  # formatting was cut off between the two: it is begun again
@@ -162,10 +182,6 @@ class Label:
             )
         if head != tail:
             raise LabelError(f"head and tail are not of one memory: pool {head.pool_uid} and {tail.pool_uid}")
-        if head.size_bytes != self._memory.size_bytes:
-            raise LabelError(
-                f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
-            )
         return head
 
     def format(self, pool_uid: str) -> Identity:
@@ -174,7 +190,7 @@ class Label:
             raise LabelError("there is a pool already in this memory: it is never formatted over")
         text = {"poolUID": pool_uid, "sizeBytes": self._memory.size_bytes}
         for end in reversed(self._ends):
-            records.write(self._memory, end, _IDENTITY_ROOM, _IDENTITY, 1, text)
+            records.write(self._memory, end, IDENTITY_ROOM_BYTES, _IDENTITY, 1, text)
         return Identity(pool_uid, self._memory.size_bytes)
 
     # ---- layout ----------------------------------------------------------------------------------
@@ -265,8 +281,7 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
     _check_apart(new.ranges, size_bytes)
     if held is None:
         return
-    if new.pool != held.pool:
-        raise AnotherPool(held.pool, new.pool)
+    check_pool(held, new.pool)
     if new.version < held.version:
         raise Behind(new.version, held.version)
     _check_new(held, new)
@@ -274,16 +289,18 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
     for old in held.ranges:
         now = still.get(old.store_uuid)
         if now is None:
-            if old.state is not State.ZEROING:
+            if old.state is not State.ZEROED:
                 raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
             if new.version <= old.layout_version:
                 raise NotASuccessor(f"the range of {old.namespace} would go in a layout that is not newer than it")
             continue
         if (now.namespace, now.offset_bytes, now.size_bytes) != (old.namespace, old.offset_bytes, old.size_bytes):
             raise NotASuccessor(f"the range of {old.namespace} would move or be another's")
-        if old.state is State.ZEROING and now.state is not State.ZEROING:
+        if old.formatted and not now.formatted:
+            raise NotASuccessor(f"the store of {old.namespace} would be forgotten")
+        if old.state.is_end and not now.state.is_end:
             raise NotASuccessor(f"{old.namespace} is being zeroed, and cannot be used again")
-        if old.state is State.QUARANTINED and now.state not in (State.QUARANTINED, State.ZEROING):
+        if old.state is State.QUARANTINED and now.state.is_used:
             raise NotASuccessor(f"{old.namespace} was given up by force, and cannot be used again")
     for host in held.hosts:
         heir = new.host(host.host_id)
@@ -310,6 +327,12 @@ def _check_new(held: Layout, new: Layout) -> None:
             raise NotASuccessor(f"that store {each.store_uuid} was refused would be forgotten too early")
 
 
+def check_pool(held: Layout, pool: str) -> None:
+    """Is the memory that pool's? AnotherPool, if not."""
+    if pool != held.pool:
+        raise AnotherPool(held.pool, pool)
+
+
 def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:
     end, name = END_BYTES, "the head of the pool label"
     for one in sorted(ranges, key=lambda each: each.offset_bytes):
@@ -320,12 +343,19 @@ def _check_apart(ranges: Iterable[LabelRange], size_bytes: int) -> None:
         raise NotASuccessor(f"{name} reaches into the tail of the pool label")
 
 
+def begins_identity(found: bytes) -> bool:
+    """Is it what is left of writing an identity that was cut off somewhere? found: its room, as it is."""
+    magic = found[: len(_IDENTITY)].rstrip(b"\0")
+    return _IDENTITY.startswith(magic) and (magic == _IDENTITY or not any(found[len(magic) :]))
+
+
 def _identity(record: Record | None) -> Identity | None:
     return None if record is None else Identity(record.text["poolUID"], record.text["sizeBytes"])
 
 
 def _text(layout: Layout) -> dict[str, Any]:
-    is_newer = any(one.state is State.QUARANTINED for one in layout.ranges)  # who does not know that would take it away
+    # Who does not know these would take the range away, or format over it.
+    is_newer = any(one.formatted or one.state in (State.QUARANTINED, State.ZEROED) for one in layout.ranges)
     return {
         "format": records.NEWEST_FORMAT if is_newer else records.FORMAT,
         "layoutVersion": layout.version,
@@ -352,6 +382,7 @@ def _layout(text: Mapping[str, Any]) -> Layout:
                 one["storeUUID"],
                 State(one["state"]),
                 one.get("layoutVersion", 0),  # an older agent wrote none
+                one.get("formatted", False),
             )
             for one in text["ranges"]
         ),
@@ -367,6 +398,7 @@ _CAMEL = {
     "store_uuid": "storeUUID",
     "state": "state",
     "layout_version": "layoutVersion",
+    "formatted": "formatted",
     "host_id": "hostId",
     "node": "node",
     "incarnation": "incarnation",

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 
 from gismo_core import node_marker
 from gismo_deviceplugin.pool import succession
-from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
 from gismo_deviceplugin.pool.label import (
     AnotherPool,
     Behind,
@@ -26,21 +25,21 @@ from gismo_deviceplugin.pool.label import (
     NodeLine,
     NotASuccessor,
     State,
+    check_pool,
 )
+from gismo_deviceplugin.pool.medium import Holders, Medium, NotThere, Unfit
 from gismo_deviceplugin.pool.proof import PATIENCE_S, Nonces, Proof
 from gismo_deviceplugin.pool.records import TooNew
 from gismo_deviceplugin.pool.state import StateDirectories
 from gismo_deviceplugin.pool.succession import HostIdTaken, Waiting
-from gismo_deviceplugin.pool.view import Emulated, PoolView, RangeView
+from gismo_deviceplugin.pool.view import PoolView, RangeView, Source
 
 logger = logging.getLogger("gismo.agent")
 
 _FAILURES = 32  # as many as the API takes
 _HOLDERS = 8
 
-# Who uses a store on this node: pods that hold a share, and processes that have it open.
-Holders = Callable[[RangeView], "tuple[str, ...]"]
-Media = Callable[[Emulated], EmulatedPool]
+Media = Callable[[Source], Medium]
 NonceOf = Callable[[str, str], str]  # of a pool, and of what tells its memory from any other: Nonces.of
 
 
@@ -102,11 +101,11 @@ class Member:
         self,
         state: StateDirectories,
         holders: Holders,
+        media: Media,
         boot_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         beat: Callable[..., object] = lambda *_: None,
         patience_s: float = PATIENCE_S,
-        media: Media = lambda source: EmulatedPool(source.directory, source.capacity_bytes),
         nonce_of: NonceOf | None = None,
     ) -> None:
         """beat: called while something goes on that takes long. patience_s: how late what other nodes say may be."""
@@ -121,12 +120,8 @@ class Member:
     def step(self, view: PoolView) -> Report:
         """As far as it goes now."""
         report = Report(None, None, self._boot_id, None, None)
-        in_use = {one.namespace: who for one in view.ranges if (who := self._holders(one))}
+        in_use = {one.namespace: who for one in view.ranges if (who := self._holders(one.store_uuid))}
         report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items()})
-        if view.source is None:
-            return replace(
-                report, failures=(Failure("", "NotSupported", "device-DAX pools are not carved yet by this version"),)
-            )
         memory = self._media(view.source)
         try:
             memory.check()
@@ -135,15 +130,15 @@ class Member:
                     in_use[one.namespace] = memory.users(one.store_uuid)
             file = memory.open_label()
         except (Unfit, OSError) as error:
-            return replace(report, failures=(Failure("", "MemoryUnfit", str(error)),))
+            return replace(report, failures=(_failure("", "MemoryUnfit", error),))
         report = replace(report, in_use={name: who[:_HOLDERS] for name, who in in_use.items() if who})
         try:
-            return self._with_label(
-                view, memory, Label(file), replace(report, capacity_bytes=view.source.capacity_bytes)
-            )
+            return self._with_label(view, memory, Label(file), replace(report, capacity_bytes=memory.capacity_bytes))
         except Waiting as error:
             logger.info("pool %s: %s", view.pool, error)
             return replace(report, waiting=tuple(one.namespace for one in view.ranges))
+        except (Unfit, OSError) as error:
+            return replace(report, failures=(_failure("", "MemoryUnfit", error),))
         except TooNew as error:
             return replace(report, failures=(Failure("", "NewerLayout", str(error)),))
         except AnotherPool as error:
@@ -164,15 +159,16 @@ class Member:
 
     # ---- the label -------------------------------------------------------------------------------
 
-    def _with_label(self, view: PoolView, memory: EmulatedPool, label: Label, report: Report) -> Report:
+    def _with_label(self, view: PoolView, memory: Medium, label: Label, report: Report) -> Report:
         me = view.me
         succession.check_seen(view, self._boot_id)
         if label.identity() is None:
             if not me.writer:
-                nothing = self._proof.of_nothing(view)
+                nothing = self._proof.of_nothing(view, one_kernel=memory.one_kernel)
                 if nothing.same is False:
                     raise LabelError(nothing.why)
                 raise Waiting("the writer node has to format the pool")
+            memory.check_blank()
             label.format(str(uuid.uuid4()))
         layout, refused = self._layout(view, memory, label)
         self._check_host_id(view, memory, label, layout)
@@ -191,28 +187,32 @@ class Member:
             refused=refused if verdict.confirmed else frozenset(),
         )
         if verdict.same is False:
-            return replace(report, failures=(Failure("", "NotTheSameMemory", verdict.why),))
+            # Nor is the capacity of another memory to become the pool's.
+            return replace(report, capacity_bytes=None, failures=(Failure("", "NotTheSameMemory", verdict.why),))
         return self._ranges(view, memory, label, layout, report, refused)
 
-    def _layout(self, view: PoolView, memory: EmulatedPool, label: Label) -> tuple[Layout, frozenset[str]]:
+    def _layout(self, view: PoolView, memory: Medium, label: Label) -> tuple[Layout, frozenset[str]]:
         """The layout that holds, and what it refused. The writer makes it what the API says; the others wait until it knows their ranges."""
         held = label.layout()
-        if held is not None and held.pool != view.pool:
-            raise AnotherPool(held.pool, view.pool)
+        if held is not None:
+            check_pool(held, view.pool)
         if not view.me.writer:
             if held is None:
                 raise Waiting("the writer node has to write the layout")
             return held, frozenset()
-        if held is not None:
-            for one in succession.abandoned(held, view):
-                if one.state is State.ZEROING:  # whoever wrote that may have died before it did it
-                    memory.remove(one.store_uuid)
+        for one in succession.abandoned(held, view) if held is not None else ():
+            if one.state is State.ZEROING:  # whoever wrote that may have died before it did it
+                try:
+                    self._zero(memory, label, one)
+                except (Unfit, OSError) as error:
+                    logger.warning("pool %s: what was %s's is not zeroed yet: %s", view.pool, one.namespace, error)
+                held = label.layout()
         decided = succession.decide(held, view, label.size_bytes)
         if decided.layout != held:
             label.write_layout(decided.layout)
         return decided.layout, decided.refused
 
-    def _check_host_id(self, view: PoolView, memory: EmulatedPool, label: Label, layout: Layout) -> None:
+    def _check_host_id(self, view: PoolView, memory: Medium, label: Label, layout: Layout) -> None:
         """Does the pool label have it as this node's? Where not, it is asked first whether it is the pool's label at all."""
         try:
             succession.check_host_id(layout, view.me)
@@ -231,13 +231,15 @@ class Member:
     def _ranges(
         self,
         view: PoolView,
-        memory: EmulatedPool,
+        memory: Medium,
         label: Label,
         layout: Layout,
         report: Report,
         refused: frozenset[str],
     ) -> Report:
         known = {one.store_uuid: one for one in layout.ranges}
+        memory.drop_all_but(frozenset(known) | {one.store_uuid for one in view.ranges}, self._holders)
+        uncarved = self._carve(view, memory, known)
         ready, waiting, released = [], [], set()
         failures: list[Failure] = []
         for one in view.ranges:
@@ -250,30 +252,37 @@ class Member:
                     in_use = one.namespace in report.in_use
                     if in_label is not None and in_label.state is State.QUARANTINED:
                         continue  # below
-                    if one.state is State.QUARANTINED and in_label is not None and in_label.state is not State.ZEROING:
+                    if one.state is State.QUARANTINED and in_label is not None and not in_label.state.is_end:
                         raise Waiting("the writer node has to write into the pool label that it is given up by force")
-                    if self._release(view, memory, label, one.store_uuid, in_label, in_use=in_use):
+                    if self._release(view, memory, label, one.store_uuid, in_label, one.coherence, in_use=in_use):
                         released.add(one.store_uuid)
                 elif in_label is None:
                     raise Waiting("the writer node has to write it into the pool label")
                 elif one.state is State.ACTIVE:
-                    self._make_ready(view, memory, in_label, one)
+                    if one.store_uuid in uncarved:
+                        raise uncarved[one.store_uuid]
+                    self._make_ready(view, memory, label, in_label, one)
                     if report.same_memory is not True:
                         raise Waiting("the writer node has not shown yet that it sees this memory")
                     ready.append(one.namespace)
             except (Waiting, NotThere):
                 waiting.append(one.namespace)
             except (Unfit, ValueError, OSError) as error:
-                failures.append(Failure(one.namespace, "StoreNotReady", str(error)))
+                failures.append(_failure(one.namespace, "StoreNotReady", error))
         quarantined = []
         for each in succession.abandoned(layout, view):
-            who = self._users(memory, each)
+            who = self._holders(each.store_uuid) or memory.users(each.store_uuid)
             quarantined.append(
                 Quarantined(each.namespace, each.store_uuid, each.offset_bytes, each.size_bytes, who[:_HOLDERS])
             )
-            is_quarantined = each.state is State.QUARANTINED
-            if is_quarantined and self._release(view, memory, label, each.store_uuid, each, in_use=bool(who)):
-                released.add(each.store_uuid)
+            if each.state is not State.QUARANTINED:
+                continue
+            try:
+                # Of what coherence it was nobody knows any more: so the caches are cared for.
+                if self._release(view, memory, label, each.store_uuid, each, "software", in_use=bool(who)):
+                    released.add(each.store_uuid)
+            except (Waiting, Unfit, OSError) as error:
+                logger.warning("pool %s: what was %s's is not given back yet: %s", view.pool, each.namespace, error)
         return replace(
             report,
             quarantined=tuple(quarantined),
@@ -283,28 +292,52 @@ class Member:
             released=frozenset(released),
         )
 
-    def _make_ready(self, view: PoolView, memory: EmulatedPool, in_label: LabelRange, one: RangeView) -> None:
-        if in_label.state in (State.ZEROING, State.QUARANTINED):
+    def _carve(self, view: PoolView, memory: Medium, known: Mapping[str, LabelRange]) -> Mapping[str, Unfit]:
+        """All that is used or is to be used here, at once."""
+        active = [one for one in view.ranges if one.state is State.ACTIVE]
+        ranges = [known[one.store_uuid] for one in active if one.store_uuid in known]
+        ranges = [one for one in ranges if one.state.is_used]
+        return memory.carve(ranges, active[0].coherence, self._beat) if ranges else {}
+
+    def _make_ready(self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView) -> None:
+        if not in_label.state.is_used:
             raise ValueError(
                 f"the range of {one.namespace} was given up, and the API has it as active: it is not used again"
             )
-        if view.me.writer:
-            memory.format(in_label, one.coherence, self._beat)
-        memory.verify(in_label, one.coherence)
+        try:
+            if view.me.writer and not in_label.formatted:
+                memory.format(in_label, one.coherence, self._beat)
+            memory.verify(in_label, one.coherence)
+        except NotThere as error:
+            if in_label.formatted:
+                raise Unfit(
+                    f"the store of {one.namespace} was there, and is gone: {error}. None is made in its place by itself: remove the "
+                    "namespace from the pool and add it again, or find out who wrote over it",
+                    "StoreLost",
+                ) from error
+            raise
+        if view.me.writer and not in_label.formatted and not memory.is_volatile:
+            self._change(label, in_label.store_uuid, lambda there: replace(there, formatted=True))
         self._state.prepare(one.store_uuid, view.me.host_id)
 
-    def _users(self, memory: EmulatedPool, one: LabelRange) -> tuple[str, ...]:
-        """Of a range that may have no object any more."""
-        as_asked = RangeView(one.namespace, one.store_uuid, one.offset_bytes, one.size_bytes, "", state=one.state)
-        return self._holders(as_asked) or memory.users(one.store_uuid)
+    @staticmethod
+    def _change(label: Label, store_uuid: str, change: Callable[[LabelRange], LabelRange]) -> None:
+        """By the writer: one range of the layout that holds, for a step that is between two layouts of the API."""
+        held = label.layout()
+        if held is None:
+            raise Waiting("the layout has gone")
+        ranges = tuple(change(one) if one.store_uuid == store_uuid else one for one in held.ranges)
+        if ranges != held.ranges:
+            label.write_layout(replace(held, ranges=ranges))
 
     def _release(
         self,
         view: PoolView,
-        memory: EmulatedPool,
+        memory: Medium,
         label: Label,
         store_uuid: str,
         in_label: LabelRange | None,
+        coherence: str,
         *,
         in_use: bool,
     ) -> bool:
@@ -312,17 +345,23 @@ class Member:
         if in_use:
             return False
         self._state.remove(store_uuid)
-        if not view.me.writer or in_label is None:
+        if in_label is None:
             return True  # what is not in the label was never formatted, and never will be
+        memory.release(in_label, coherence, self._beat)
+        if not view.me.writer or in_label.state is State.ZEROED:
+            return True
         if not all(succession.has_released(other, store_uuid) for other in view.others):
             return False
-        if in_label.state is not State.ZEROING:
-            held = label.layout()
-            if held is None:
-                return False
-            ranges = tuple(
-                replace(one, state=State.ZEROING) if one.store_uuid == store_uuid else one for one in held.ranges
-            )
-            label.write_layout(replace(held, ranges=ranges))
-        memory.remove(store_uuid)
+        self._zero(memory, label, in_label)
         return True
+
+    def _zero(self, memory: Medium, label: Label, one: LabelRange) -> None:
+        """By the writer, when all others have released it."""
+        self._change(label, one.store_uuid, lambda there: replace(there, state=State.ZEROING))
+        memory.zero(one, self._beat)
+        self._change(label, one.store_uuid, lambda there: replace(there, state=State.ZEROED))
+
+
+def _failure(namespace: str, reason: str, error: Exception) -> Failure:
+    """reason: where the error itself has none."""
+    return Failure(namespace, getattr(error, "reason", None) or reason, str(error))

@@ -73,12 +73,15 @@ class Proof:
         self._unequal_since: dict[tuple[str, str], float] = {}  # node and what it said: a nonce, or its layout
         self._proven: str | None = None  # the nonce with which this node was seen
 
-    def of_nothing(self, view: PoolView) -> Verdict:
+    def of_nothing(self, view: PoolView, *, one_kernel: bool) -> Verdict:
         """Where this node finds no pool at all, and is not to make it: not yet, or never."""
         writer = _writer(view)
         if writer is None or writer.nonce is None or not self._lasts(writer.node, writer.nonce):
             return Verdict(None)
-        return Verdict(False, f"{writer.node} has formatted the pool, and nothing is found here: {_NOT_THE_SAME}")
+        return Verdict(
+            False,
+            f"{writer.node} has formatted the pool, and nothing is found here: {_not_the_same(one_kernel=one_kernel)}",
+        )
 
     def finds_the_writer(self, view: PoolView, label: Label, layout_version: int, *, one_kernel: bool) -> Verdict:
         """One direction alone, by a node that may not write into this label: is what the writer wrote found here?"""
@@ -99,7 +102,7 @@ class Proof:
         return Verdict(
             False,
             f"{writer.node} has written layout {writer.reached} into the pool label, and {layout_version} is found here, as in a "
-            f"copy: {_NOT_THE_SAME}",
+            f"copy: {_not_the_same(one_kernel=one_kernel)}",
         )
 
     def look(self, view: PoolView, label: Label, nonce: str, *, one_kernel: bool) -> Verdict:
@@ -114,7 +117,7 @@ class Proof:
         if not why and view.me.node in writer.strangers and not is_seen:
             why = (
                 f"{writer.node}, which formatted the pool, does not find in it what this node wrote: this is a copy, or another "
-                f"memory with the same label; {_NOT_THE_SAME}"
+                f"memory with the same label; {_not_the_same(one_kernel=one_kernel)}"
             )
         if why:
             self._proven = None
@@ -152,7 +155,7 @@ class Proof:
             return ""
         line = label.line(other.host_id)
         found = "nothing" if line is None else f"{line.nonce} of {line.node}"
-        return f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: {_NOT_THE_SAME}"
+        return f"{other.node} wrote {other.nonce} into the pool label, and {found} is found here: {_not_the_same(one_kernel=one_kernel)}"
 
     def _lasts(self, node: str, said: str) -> bool:
         """Is it unequal for longer than can be had from a status that is late?"""
@@ -160,10 +163,16 @@ class Proof:
         return self._clock() - since >= self._patience_s
 
 
-_NOT_THE_SAME = (
-    "it is not the same memory on both nodes. Give this node the one that the others have (emulated: mount one tmpfs, and share "
-    "it with all nodes), or take its labels for the pool away"
-)
+def _not_the_same(*, one_kernel: bool) -> str:
+    if one_kernel:
+        return (
+            "it is not the same memory on both nodes. Give this node the one that the others have (emulated: mount one tmpfs, and "
+            "share it with all nodes), or take its labels for the pool away"
+        )
+    return (
+        "the region is not the same memory on both nodes. Take this node's labels for the pool away; or make the pool anew, with "
+        "a match that means one memory on all of its nodes (by serial)"
+    )
 
 
 def _writer(view: PoolView) -> NodeView | None:

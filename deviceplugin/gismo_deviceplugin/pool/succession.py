@@ -7,7 +7,7 @@ stopped: what is not free is not taken, and what was refused once is never taken
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gismo_deviceplugin.pool.label import (
     END_BYTES,
@@ -21,7 +21,6 @@ from gismo_deviceplugin.pool.label import (
 from gismo_deviceplugin.pool.view import NodeView, PoolView, RangeView
 
 _GIVEN_UP = (State.RELEASING, State.QUARANTINED)
-_NEVER_USED_AGAIN = (State.QUARANTINED, State.ZEROING)
 
 
 class Waiting(RuntimeError):
@@ -79,7 +78,7 @@ def decide(held: Layout | None, view: PoolView, size_bytes: int) -> Next:
         old = there.get(one.store_uuid)
         if old is not None:
             kept.append(_gone_on(old, one))
-            if old.state in _NEVER_USED_AGAIN and one.state not in _GIVEN_UP:
+            if not old.state.is_used and one.state not in _GIVEN_UP:
                 said.add(one.store_uuid)
         elif (
             one.state in _GIVEN_UP
@@ -94,7 +93,7 @@ def decide(held: Layout | None, view: PoolView, size_bytes: int) -> Next:
     for fresh in sorted(new, key=lambda one: (one.layout_version, one.offset_bytes, one.store_uuid)):
         in_its_way = [one for one in kept if _overlap(one, fresh)]
         is_outside = fresh.offset_bytes < END_BYTES or fresh.end_bytes > size_bytes - END_BYTES
-        if is_outside or any(one.state is not State.ZEROING for one in in_its_way):
+        if is_outside or any(not one.state.is_end for one in in_its_way):
             refuse(asked[fresh.store_uuid])
         elif not in_its_way:
             kept.append(fresh)
@@ -116,11 +115,11 @@ def decide(held: Layout | None, view: PoolView, size_bytes: int) -> Next:
 def _gone_on(old: LabelRange, one: RangeView) -> LabelRange:
     """A range that the label has, as the API has it now. What is given up there for ever stays so."""
     own = max(old.layout_version, one.layout_version)
-    if old.state is State.ZEROING or (old.state is State.QUARANTINED and one.state not in _GIVEN_UP):
+    if old.state.is_end or (old.state is State.QUARANTINED and one.state not in _GIVEN_UP):
         # The object may be another one, that came late: it changes nothing.
-        return LabelRange(old.namespace, old.offset_bytes, old.size_bytes, old.store_uuid, old.state, own)
+        return replace(old, layout_version=own)
     state = State.QUARANTINED if old.state is State.QUARANTINED else one.state
-    return LabelRange(one.namespace, one.offset_bytes, one.size_bytes, one.store_uuid, state, own)
+    return replace(_as_asked(one), state=state, layout_version=own, formatted=old.formatted)
 
 
 def _as_asked(one: RangeView) -> LabelRange:
@@ -128,8 +127,8 @@ def _as_asked(one: RangeView) -> LabelRange:
 
 
 def _stays(one: LabelRange, version: int) -> bool:
-    """A range that the API has no more. What is neither of both makes the layout no successor, which is said."""
-    return one.state is State.QUARANTINED or (one.state is State.ZEROING and version <= one.layout_version)
+    """A range that the API has no more. One that may be used makes the layout no successor, which is said."""
+    return not one.state.is_used and not (one.state is State.ZEROED and version > one.layout_version)
 
 
 def _overlap(one: LabelRange, other: LabelRange) -> bool:
@@ -146,7 +145,7 @@ def _hosts(held: Layout | None, nodes: Iterable[NodeView]) -> tuple[Host, ...]:
 
 
 def abandoned(layout: Layout, view: PoolView) -> list[LabelRange]:
-    """Ranges that are given up by force, and those that are being zeroed and have no object: they are known by the label alone.
+    """Ranges that are given up by force, and those that are being zeroed, or were, and have no object: they are known by the label alone.
 
     What was given up by force may be zeroed already, where the node of a user was dead by then: it waits for nobody more.
     """
@@ -154,7 +153,7 @@ def abandoned(layout: Layout, view: PoolView) -> list[LabelRange]:
     return [
         one
         for one in layout.ranges
-        if one.state is State.QUARANTINED or (one.state is State.ZEROING and one.store_uuid not in waited_for)
+        if one.state is State.QUARANTINED or (one.state.is_end and one.store_uuid not in waited_for)
     ]
 
 

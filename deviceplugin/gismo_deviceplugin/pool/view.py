@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gismo_deviceplugin.pool.dax.region import Match
 from gismo_deviceplugin.pool.label import State
 
 # A quantity of Kubernetes in bytes.
@@ -54,12 +55,16 @@ class Emulated:
     capacity_bytes: int
 
 
+# Where a pool's memory is: a directory, or the CXL region that fits.
+Source = Emulated | Match
+
+
 @dataclass(frozen=True, slots=True)
 class PoolView:
     """One pool, seen from one node."""
 
     pool: str
-    source: Emulated | None  # None: device-DAX
+    source: Source
     me: NodeView
     others: tuple[NodeView, ...] = ()
     ranges: tuple[RangeView, ...] = field(default=())
@@ -100,6 +105,20 @@ def of_node(one: Mapping[str, Any]) -> NodeView:
     )
 
 
+def of_source(source: Mapping[str, Any], quantity: Quantity) -> Source:
+    """From spec.source."""
+    emulated = source.get("emulated")
+    if emulated:
+        return Emulated(Path(emulated["directory"]), quantity(emulated["capacity"]))
+    match = source["dax"]["match"]
+    return Match(
+        size_bytes=quantity(match["size"]) if "size" in match else None,
+        serial=match.get("serial"),
+        region=match.get("region"),
+        uuid=match.get("uuid"),
+    )
+
+
 def of_pool(
     node: str, nodes: Iterable[Mapping[str, Any]], ranges: Iterable[Mapping[str, Any]], quantity: Quantity
 ) -> dict[str, PoolView]:
@@ -110,10 +129,9 @@ def of_pool(
         if mine["spec"]["node"] != node:
             continue
         pool = mine["spec"]["pool"]
-        emulated = mine["spec"]["source"].get("emulated")
         found[pool] = PoolView(
             pool=pool,
-            source=Emulated(Path(emulated["directory"]), quantity(emulated["capacity"])) if emulated else None,
+            source=of_source(mine["spec"]["source"], quantity),
             me=of_node(mine),
             others=tuple(of_node(one) for one in nodes if one["spec"]["pool"] == pool and one["spec"]["node"] != node),
             ranges=tuple(of_range(one) for one in ranges if one["spec"]["pool"] == pool),

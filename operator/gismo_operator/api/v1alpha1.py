@@ -103,7 +103,9 @@ class DaxMatch(Model):
             ]
         },
     )
-    uuid: str | None = Field(None, max_length=36, description="UUID of the region.")
+    uuid: str | None = Field(
+        None, max_length=36, description="UUID of the region; Linux gives regions of mode ram none."
+    )
 
 
 class Dax(Model):

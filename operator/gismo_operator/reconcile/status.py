@@ -12,7 +12,20 @@ from gismo_operator.reconcile import hosts, ranges, tenants
 from gismo_operator.reconcile.observed import Observed
 
 # Of an agent's failures: those that will not mend themselves, the gravest first.
-_GRAVE = ("NotTheSameMemory", "LayoutConflict", "PoolsOverlap", "StoreLost", "NewerLayout")
+_GRAVE = (
+    "NotTheSameMemory",
+    "LayoutConflict",
+    "PoolsOverlap",
+    "StoreLost",
+    "OnlinedAsRAM",
+    "HoldsOtherData",
+    "RegionMissing",
+    "RegionAmbiguous",
+    "RegionUnfit",
+    "OnlinePolicy",
+    "CheckpointUnreadable",
+    "NewerLayout",
+)
 
 
 @dataclass(frozen=True, slots=True)

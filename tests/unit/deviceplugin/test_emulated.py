@@ -13,8 +13,9 @@ import pytest
 
 import gismo_core
 from gismo_deviceplugin.pool import emulated
-from gismo_deviceplugin.pool.emulated import EmulatedPool, NotThere, Unfit
+from gismo_deviceplugin.pool.emulated import EmulatedPool
 from gismo_deviceplugin.pool.label import END_BYTES, Label, LabelRange, Layout
+from gismo_deviceplugin.pool.medium import NotThere, Unfit
 
 MIB = 1 << 20
 STORE = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -69,8 +70,8 @@ def test_a_store_is_formatted_once_seen_by_all_and_goes(pool: EmulatedPool, dire
     assert path.stat().st_mode & 0o777 == 0o666
     assert directory.stat().st_mode & 0o777 == 0o700
     assert pool.stores() == {STORE}
-    assert pool.remove(STORE)
-    assert not pool.remove(STORE)
+    pool.zero(RANGE)
+    pool.zero(RANGE)
     assert pool.stores() == frozenset()
 
 

@@ -228,6 +228,10 @@ def test_a_range_goes_only_by_being_zeroed() -> None:
         label.write_layout(replace(A, version=7))
     late = replace(zeroing, ranges=(A.ranges[0], replace(zeroing.ranges[1], layout_version=7)), version=7)
     label.write_layout(late)
+    with pytest.raises(NotASuccessor, match="would go without having been zeroed"):
+        label.write_layout(layout(8, "team-a"))
+    late = replace(late, ranges=(A.ranges[0], replace(late.ranges[1], state=State.ZEROED)))
+    label.write_layout(late)
     with pytest.raises(NotASuccessor, match="would go in a layout that is not newer than it"):
         label.write_layout(replace(layout(7, "team-a"), refused=A.refused))
     label.write_layout(layout(8, "team-a"))
@@ -252,9 +256,24 @@ def test_what_is_quarantined_is_only_zeroed_and_stops_an_agent_that_does_not_kno
     with pytest.raises(NotASuccessor, match="without having been zeroed"):
         label.write_layout(layout(7, "team-a"))
     assert sorted(formats(memory)) == [1, 2]
-    label.write_layout(replace(given_up, ranges=(A.ranges[0], replace(A.ranges[1], state=State.ZEROING))))
+    for state in (State.ZEROING, State.ZEROED):
+        label.write_layout(replace(given_up, ranges=(A.ranges[0], replace(A.ranges[1], state=state))))
     label.write_layout(layout(7, "team-a"))
+    assert sorted(formats(memory)) == [1, 2]
+    label.write_layout(layout(8, "team-a"))
     assert formats(memory) == [1, 1]
+
+
+def test_a_store_that_was_there_once_is_not_forgotten_nor_by_an_agent_that_does_not_know_that() -> None:
+    memory = Bytes()
+    label = Label(memory)
+    label.format(store(99))
+    formatted = replace(A, ranges=(A.ranges[0], replace(A.ranges[1], formatted=True)))
+    label.write_layout(formatted)
+    assert label.layout() == formatted
+    assert formats(memory) == [2]
+    with pytest.raises(NotASuccessor, match="the store of team-b would be forgotten"):
+        label.write_layout(replace(A, version=6))
 
 
 def test_a_layout_of_an_older_agent_is_read() -> None:
@@ -268,6 +287,7 @@ def test_a_layout_of_an_older_agent_is_read() -> None:
     held = label.layout()
     assert held is not None
     assert (held.ranges[0].layout_version, held.refused) == (0, ())
+    label.write_layout(replace(held, ranges=(replace(held.ranges[0], state=State.ZEROED),)))
     label.write_layout(Layout(4, "rack1"))
     assert label.layout() == Layout(4, "rack1")
 

@@ -121,6 +121,20 @@ def test_a_share_from_registration_to_the_start_of_a_container() -> None:
     played(story)
 
 
+def test_a_share_of_a_device_is_the_device_and_no_mount_of_it() -> None:
+    async def story(node: Node) -> None:
+        one = replace(tenant(), is_device=True, memory=f"/dev/gismo/{tenant().store_uuid}")
+        await node.registrar.set_tenants({one: True})
+        endpoint = await node.offered(one.resource, count=2)
+        answer = await endpoint.allocate(shares.ids(one)[0])
+        (device,) = answer.devices
+        assert (device.host_path, device.container_path, device.permissions) == (one.memory, one.memory, "rw")
+        assert answer.envs["GISMO_STORE"] == f"dax:{one.memory}"
+        assert {mount.container_path for mount in answer.mounts} == {f"/run/gismo/{one.store_uuid}", "/opt/gismo"}
+
+    played(story)
+
+
 def test_what_is_refused_says_what_to_do() -> None:
     async def story(node: Node) -> None:
         one = tenant()
