@@ -33,9 +33,8 @@ _RETRY_S = 1.0
 _NO_ACTOR = b"\xff" * 16
 OFF = "the integration with Ray is off: %s"
 _ANSWER_S = 1.0  # how soon the reference of a call that was answered is dropped, lest it shows in `ray memory`
-_IDLE_S = (
-    2.0  # how long own tokens wait for a value, likewise; without them the next value costs half a millisecond more
-)
+# How long own tokens wait for a value, likewise; without them the next value costs half a millisecond more.
+_IDLE_S = 2.0
 
 
 class Identity(NamedTuple):

@@ -259,9 +259,11 @@ def until(wanted):
     return len(table())
 
 def pass_by_value():
-    stored, last = ray.get(here.remote(np.full(1 << 20, 6, np.uint8)))
-    assert (stored, last) == (True, 6)
-    return until(lambda number: number >= 16), until(lambda number: number == 0)
+    passed = here.remote(np.full(1 << 20, 6, np.uint8))
+    busy = until(lambda number: number >= 16)  # at once: while a worker starts, the driver may become idle
+    assert tuple(ray.get(passed)) == (True, 6)
+    del passed
+    return busy, until(lambda number: number == 0)
 
 print(json.dumps([pass_by_value(), pass_by_value()]))
 """
