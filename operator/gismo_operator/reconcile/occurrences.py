@@ -20,7 +20,7 @@ from gismo_operator.api.v1alpha1 import (
     RangeState,
     Standing,
 )
-from gismo_operator.conditions import DEGRADED, PROGRESSING, READY, Said, listed
+from gismo_operator.conditions import DEGRADED, NOT_LOADED, PROGRESSING, READY, Said, listed
 
 _ACTION = "Reconcile"
 # Why something is not ready, where that passes by itself.
@@ -49,7 +49,10 @@ def of_pool(pool: GismoPool, said: Iterable[Said]) -> Iterator[Occurrence]:
 
 def of_namespace(one: GismoNamespace, spec: RangeSpec, said: Iterable[Said]) -> Iterator[Occurrence]:
     """A Gismo namespace's conditions are now what was said. spec: as it is to be."""
-    before, ready = _by_type(one.status.conditions), next(each for each in said if each.type == READY)
+    before, now = _by_type(one.status.conditions), {each.type: each for each in said}
+    ready, not_loaded = now[READY], now[NOT_LOADED]
+    if not_loaded.is_true and not _was(before, not_loaded):
+        yield _told(one, not_loaded.reason, not_loaded.message, is_warning=True)
     if _was(before, ready):
         return
     if ready.is_true:

@@ -113,6 +113,19 @@ def test_of_a_namespace() -> None:
     assert (event.is_warning, event.reason, event.note) == (True, "StoreNotReady", "make it smaller")
 
 
+def test_of_a_container_that_runs_ray_without_gismo() -> None:
+    seen = {"namespace": "team-a", "holder": "x/head", "reason": "NotLoaded", "message": "take PythonPath"}
+    now, observed = decided(a={"layoutVersion": 2, "notLoaded": [seen]}, b={"layoutVersion": 2})
+    (one,) = [each for each in observed.namespaces if each.spec.namespace == "team-a"]
+    said = now.namespaces["team-a"].conditions
+    told = [(each.is_warning, each.reason, each.note) for each in occurrences.of_namespace(one, one.spec, said)]
+    assert told[0] == (True, "NotLoaded", "on a: take PythonPath")
+    assert [reason for _, reason, _ in told] == ["NotLoaded", "Ready"], "nothing of the pool fails by that"
+    conditions = merged([], said, NOW, 1)
+    again = one.model_copy(update={"status": one.status.model_copy(update={"conditions": conditions})})
+    assert not list(occurrences.of_namespace(again, one.spec, said))
+
+
 def test_of_a_node() -> None:
     _, observed = decided()
     node = observed.nodes[1]
