@@ -43,10 +43,12 @@ def decide(observed: Observed) -> Hosts:
     taken = {node.status.taken_host_id for node in observed.nodes if node.status.taken_host_id is not None}
     used = {node.spec.host_id for node in observed.nodes} | taken
     source = observed.wanted.spec.source if observed.wanted is not None else None
+    # A pool that was made anew under its name may have other memory. What is left of the ranges of the one before is in the old.
+    moved = {"source": source} if source is not None and not observed.namespaces else {}
     specs: dict[str, NodeSpec] = {}
     for name, node in there.items():
         standing = _standing(node.spec, cluster.get(name), node.status.boot_id, confirmed)
-        specs[name] = node.spec.model_copy(update={"standing": standing})
+        specs[name] = node.spec.model_copy(update={"standing": standing, **moved})
     without_id = []
     for name, node in there.items():
         if node.status.taken_host_id != node.spec.host_id:

@@ -57,4 +57,6 @@ def decide(observed: Observed) -> Plan:
 
 def _layout(specs: Mapping[str, NodeSpec]) -> dict[str, object]:
     """What of the nodes agents have to know."""
-    return {name: (spec.host_id, spec.incarnation, spec.writer, spec.standing) for name, spec in specs.items()}
+    return {
+        name: (spec.host_id, spec.incarnation, spec.writer, spec.standing, spec.source) for name, spec in specs.items()
+    }

@@ -207,3 +207,18 @@ def test_it_goes_on_from_the_newest_layout_that_a_node_has_seen() -> None:
     assert {spec.layout_version for spec in world.nodes.values()} == {41}
     assert world.decide().layout_version == 41, "once"
     assert said(world.settle())["Ready"].is_true
+
+
+def test_a_pool_that_is_made_anew_with_other_memory_is_looked_for_there() -> None:
+    world = new_world()
+    world.settle()
+    other = make.pool(make.tenant("one"), capacity="2Gi")
+    assert other.spec.source != world.wanted.spec.source
+    world.wanted = other
+    world.apply(world.decide())
+    assert {spec.source for spec in world.nodes.values()} != {other.spec.source}, (
+        "what is left of the old is in the old memory"
+    )
+    world.ranges = {}
+    world.apply(world.decide())
+    assert {spec.source for spec in world.nodes.values()} == {other.spec.source}
