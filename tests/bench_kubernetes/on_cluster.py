@@ -63,6 +63,8 @@ def clear() -> None:
         if objects("gismopools"):
             gismo.install()  # somebody has to give the ranges back
         gismo.remove_pool(POOL)
+        if (cluster.shared() / "label").exists():  # the next pool may have another size
+            gismo.forget_pool(POOL, cluster.shared())
     with contextlib.suppress(gismo.HelmFailed):
         gismo.uninstall()
 
