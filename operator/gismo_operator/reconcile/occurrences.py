@@ -26,6 +26,9 @@ _ACTION = "Reconcile"
 # Why something is not ready, where that passes by itself.
 _PASSING = frozenset({"NodesNotReady", "NamespacesNotReady", *(state.value for state in RangeState)})
 
+# What somebody may have to end by hand.
+_TOLD_OF_PROGRESS = frozenset({"WaitingForUse", "Quarantined"})
+
 
 def of_pool(pool: GismoPool, said: Iterable[Said]) -> Iterator[Occurrence]:
     """A pool's conditions are now what was said."""
@@ -43,7 +46,7 @@ def of_pool(pool: GismoPool, said: Iterable[Said]) -> Iterator[Occurrence]:
         was_passing = _was_true(before, PROGRESSING) or _was_true(before, DEGRADED)
         if was_passing or not _was(before, ready):
             yield _told(pool, ready.reason, ready.message, is_warning=True)
-    if progressing.is_true and progressing.reason == "WaitingForUse" and not _was(before, progressing):
+    if progressing.is_true and progressing.reason in _TOLD_OF_PROGRESS and not _was(before, progressing):
         yield _told(pool, progressing.reason, progressing.message)
 
 

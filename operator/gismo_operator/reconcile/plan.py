@@ -36,7 +36,8 @@ def decide(observed: Observed) -> Plan:
     told = [spec.layout_version for spec in nodes_before.values()]
     version = max([said or 0, *told, *(spec.layout_version for spec in before.values())])
     # A node has seen a newer one: the objects were lost, or are of an old copy of etcd. The label takes nothing older than that.
-    seen = max((node.status.layout_version or 0 for node in observed.nodes), default=0)
+    proven = [node for node in observed.nodes if all(one.reason != "NotTheSameMemory" for one in node.status.failures)]
+    seen = max((node.status.layout_version or 0 for node in proven), default=0)
     if seen > version:
         version = seen + 1
     decided = tenants.decide(observed, version + 1)

@@ -42,6 +42,7 @@ FULL = said(
 OTHER = said(
     Said("Ready", False, "NodesNotReady", "x"), None, Said("Degraded", True, "NotTheSameMemory", "b: mount it")
 )
+KEPT = said(None, Said("Progressing", True, "Quarantined", "64Mi are used by x/y on a"))
 WAITING = said(None, Said("Progressing", True, "WaitingForUse", "team-a is in use by x/y on a"))
 
 
@@ -63,6 +64,8 @@ WAITING = said(None, Said("Progressing", True, "WaitingForUse", "team-a is in us
         (FULL, FAILED, [(False, "Recovered", "DoesNotFit is over: ask for less"), (True, "NodesNotReady", "1 of 2 nodes; not b: mount it")]),
         (FINE, WAITING, [(False, "WaitingForUse", "team-a is in use by x/y on a")]),
         (WAITING, WAITING, []),
+        (WAITING, KEPT, [(False, "Quarantined", "64Mi are used by x/y on a")]),
+        (KEPT, KEPT, []),
     ],
 )  # fmt: skip
 def test_of_a_pool(before: tuple[Said, ...], now: tuple[Said, ...], told: list[tuple[bool, str, str]]) -> None:

@@ -202,6 +202,12 @@ def test_it_goes_on_from_the_newest_layout_that_a_node_has_seen() -> None:
     }
     for name in world.nodes:
         world.status[name] = {"layoutVersion": 40, "failures": [conflict], "released": []}
+    before = world.version
+    for one in world.status.values():
+        one["failures"] = [{**conflict, "reason": "NotTheSameMemory"}]
+    assert world.decide().layout_version == before, "another memory's label counts for nothing"
+    for one in world.status.values():
+        one["failures"] = [conflict]
     assert world.decide().layout_version == 41
     world.apply(world.decide())
     assert {spec.layout_version for spec in world.nodes.values()} == {41}
