@@ -211,13 +211,8 @@ static void start_helpers(uint32_t wanted) {
         return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    sigset_t blocked, before;
-    sigfillset(&blocked);
-    const int synchronous[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
-    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
-        sigdelset(&blocked, synchronous[i]);
-    /* Not pthread_sigmask, whose symbol is newer; on Linux this is the same, per thread. */
-    sigprocmask(SIG_SETMASK, &blocked, &before);
+    sigset_t before;
+    guard_mask_for_threads(&before);
     while (pool.helpers < wanted) {
         struct helper *helper = &pool.helper[pool.helpers];
         helper->index = pool.helpers;

@@ -106,6 +106,16 @@ static int install(void) {
     return 0;
 }
 
+void guard_mask_for_threads(sigset_t *before) {
+    sigset_t blocked;
+    sigfillset(&blocked);
+    const int synchronous[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
+        sigdelset(&blocked, synchronous[i]);
+    /* Not pthread_sigmask, whose symbol is newer; on Linux this is the same, per thread. */
+    sigprocmask(SIG_SETMASK, &blocked, before);
+}
+
 int guard_install(void) {
     if (__builtin_expect(atomic_load_explicit(&install_state, memory_order_acquire) == INSTALLED, 1))
         return 0;

@@ -24,6 +24,8 @@
 #ifndef GISMO_GUARD_H
 #define GISMO_GUARD_H
 
+#include <signal.h>
+
 struct gismo_guard {
     void *jmp[5]; /* of __builtin_setjmp: frame, label, stack pointer, shadow stack, target use */
     struct gismo_guard *outer;
@@ -39,6 +41,11 @@ extern __thread struct gismo_guard *gismo_guard_top __attribute__((tls_model("in
 
 /* Installs the handler, once per process, children of fork included. Returns 0, or -1 with errno set. */
 int guard_install(void);
+
+/* The mask that a thread of ours shall inherit: set for this thread, the one before in *before, to be put back by
+ * sigprocmask once the thread is made. No signal is meant for such a thread but the faults: a blocked SIGBUS would kill
+ * the process instead of reaching the guard, and the others would not reach a handler that reports them. */
+void guard_mask_for_threads(sigset_t *before);
 
 /* The compiler must not move the guarded accesses across arming and disarming; the CPU never shows a thread itself
  * out of order, so a compiler barrier is enough. */

@@ -297,14 +297,8 @@ int thread_start(struct gismo_store *s) {
     }
     r->s = s;
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    /* The thread inherits this mask: no signal is meant for it, but a blocked SIGBUS would kill the process instead of
-     * reaching the guard (and the other faults would not reach a handler that reports them). */
-    sigset_t blocked, before;
-    sigfillset(&blocked);
-    const int synchronous[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
-    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
-        sigdelset(&blocked, synchronous[i]);
-    sigprocmask(SIG_SETMASK, &blocked, &before);
+    sigset_t before;
+    guard_mask_for_threads(&before);
     int error = pthread_create(&r->thread, NULL, run, r);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (error) {
