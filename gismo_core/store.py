@@ -82,7 +82,7 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
             node_marker.check(marker, _probe(library, where).store_uuid)
             host_id = marker.host_id
     options = _native.OpenOptions(
-        state_dir=_encode_directory(state_dir) if state_dir is not None else None,
+        state_dir=_encode_path_of("a state directory", state_dir) if state_dir is not None else None,
         host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
         read_only=bool(read_only),
     )
@@ -675,22 +675,16 @@ def _encode_path(path: _Path | None) -> bytes:
         path = os.environ.get("GISMO_STORE", "")
         if not path:
             raise errors.InvalidArgument("no store was named: give its path, or set GISMO_STORE")
+    return _encode_path_of("a store", path)
+
+
+def _encode_path_of(what: str, path: _Path) -> bytes:
     try:
         where = os.fsencode(path)
     except TypeError as error:
-        raise errors.InvalidArgument(f"a store is named by a path, not {path!r}") from error
+        raise errors.InvalidArgument(f"{what} is named by a path, not {path!r}") from error
     if not where or b"\0" in where:
-        raise errors.InvalidArgument(f"{path!r} is no path of a store")
-    return where
-
-
-def _encode_directory(path: _Path) -> bytes:
-    try:
-        where = os.fsencode(path)
-    except TypeError as error:
-        raise errors.InvalidArgument(f"a state directory is named by a path, not {path!r}") from error
-    if not where or b"\0" in where:
-        raise errors.InvalidArgument(f"{path!r} is no path of a state directory")
+        raise errors.InvalidArgument(f"{path!r} is no path of {what}")
     return where
 
 

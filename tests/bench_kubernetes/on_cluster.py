@@ -42,7 +42,7 @@ def on_cluster() -> Iterator[None]:
     if os.geteuid() != 0:
         raise NotToBeMeasured("needs root, to start a container engine")
     try:
-        there = bool(cluster.kubeconfig().exists()) and cluster.exists()
+        there = cluster.kubeconfig().exists() and cluster.exists()
         up("")
     except binaries.NotToBeHad as error:
         raise NotToBeMeasured(str(error)) from error
@@ -60,19 +60,13 @@ def clear() -> None:
     for name in (road.WITH_GISMO, road.STOCK):
         road.remove(name)
     if "gismopools.gismo.io" in cluster.kubectl("get", "customresourcedefinitions", "--output=name"):
-        if objects("gismopools"):
+        if cluster.items("gismopools"):
             gismo.install()  # somebody has to give the ranges back
         gismo.remove_pool(POOL)
         if (cluster.shared() / "label").exists():  # the next pool may have another size
             gismo.forget_pool(POOL, cluster.shared())
     with contextlib.suppress(gismo.HelmFailed):
         gismo.uninstall()
-
-
-def objects(*what: str) -> list[dict[str, Any]]:
-    """Of a kind, as kubectl has them."""
-    items: list[dict[str, Any]] = json.loads(cluster.kubectl("get", *what, "--output=json"))["items"]
-    return items
 
 
 def _until(what: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import binaries
 
@@ -130,7 +131,6 @@ def join_network() -> None:
 
 def nodes() -> list[Node]:
     """All nodes, the control plane first."""
-    told = json.loads(kubectl("get", "nodes", "--output=json"))
     return sorted(
         (
             Node(
@@ -139,7 +139,7 @@ def nodes() -> list[Node]:
                 node["spec"]["podCIDR"],
                 "node-role.kubernetes.io/control-plane" not in node["metadata"]["labels"],
             )
-            for node in told["items"]
+            for node in items("nodes")
         ),
         key=lambda node: (node.worker, node.name),
     )
@@ -172,6 +172,12 @@ def _full(image: str) -> str:
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """One kubectl command at the cluster; its output."""
     return _run([str(binaries.ensure("kubectl")), f"--kubeconfig={kubeconfig()}", *arguments], stdin)
+
+
+def items(*what: str) -> list[dict[str, Any]]:
+    """Objects, as `kubectl get` has them."""
+    found: list[dict[str, Any]] = json.loads(kubectl("get", *what, "--output=json"))["items"]
+    return found
 
 
 def _kind(*arguments: str, stdin: str | None = None) -> str:

@@ -12,7 +12,6 @@ from e2e import cluster, gismo, road
 from e2e.pods import Pods
 
 _END_S = 60
-_READY_S = 180
 
 
 @pytest.fixture

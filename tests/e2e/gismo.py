@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -88,8 +87,7 @@ def _delete(what: str) -> bool:
 
 
 def _of_pool(kind: str, pool: str) -> list[str]:
-    items = json.loads(cluster.kubectl("get", kind, "--output=json"))["items"]
-    return [one["metadata"]["name"] for one in items if one["spec"]["pool"] == pool]
+    return [one["metadata"]["name"] for one in cluster.items(kind) if one["spec"]["pool"] == pool]
 
 
 def helm(*arguments: str) -> str:
@@ -118,20 +116,13 @@ def describe() -> str:
 
 def agents() -> list[str]:
     """The uids of the agents' pods that are not ending."""
-    told = cluster.kubectl(
-        "get",
-        "pods",
-        f"--namespace={NAMESPACE}",
-        "--selector=app.kubernetes.io/component=agent",
-        "--output=json",
-    )
-    return [one["metadata"]["uid"] for one in json.loads(told)["items"] if "deletionTimestamp" not in one["metadata"]]
+    found = cluster.items("pods", f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/component=agent")
+    return [one["metadata"]["uid"] for one in found if "deletionTimestamp" not in one["metadata"]]
 
 
 def allocatable(resource: str) -> int:
     """Shares of all nodes together that the kubelets say may be given out."""
-    nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
-    return sum(int(one["status"]["allocatable"].get(resource, 0)) for one in nodes)
+    return sum(int(one["status"]["allocatable"].get(resource, 0)) for one in cluster.items("nodes"))
 
 
 def upgrade_to_another_tag() -> None:

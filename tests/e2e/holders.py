@@ -65,9 +65,7 @@ class Holders:
 
     def pods(self) -> list[dict[str, Any]]:
         """All that are there, also those that ended or are ending."""
-        told = self._kubectl("get", "pods", f"--selector=app={self.name}", "--output=json")
-        items: list[dict[str, Any]] = json.loads(told)["items"]
-        return items
+        return cluster.items("pods", f"--namespace={self.kubernetes_namespace}", f"--selector=app={self.name}")
 
     def running(self) -> list[dict[str, Any]]:
         """Those that hold a share for certain: Ready, and not ending."""
@@ -122,7 +120,7 @@ def _ready(pod: dict[str, Any]) -> bool:
 def accounted(namespace: str) -> dict[str, set[str]]:
     """Who holds shares of a Gismo namespace, as the agents say it: node → pods as NAMESPACE/NAME (at most 8 each)."""
     found = {}
-    for node in json.loads(cluster.kubectl("get", "gismonodes", "--output=json"))["items"]:
+    for node in cluster.items("gismonodes"):
         for entry in node.get("status", {}).get("inUse", []):
             if entry["namespace"] == namespace:
                 found[node["spec"]["node"]] = set(entry["holders"])

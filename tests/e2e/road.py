@@ -42,9 +42,7 @@ def manifest(name: str, *, shares: bool, memory: str, plasma: int) -> dict[str, 
 
 def pods(name: str) -> list[dict[str, Any]]:
     """Of a RayCluster."""
-    told = cluster.kubectl("get", "pods", f"--selector=ray.io/cluster={name}", "--output=json")
-    found: list[dict[str, Any]] = json.loads(told)["items"]
-    return found
+    return cluster.items("pods", f"--selector=ray.io/cluster={name}")
 
 
 def until_ready(name: str, *, pods_wanted: int = 3, within_s: float = READY_S) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from e2e import cluster
@@ -13,10 +11,9 @@ pytestmark = pytest.mark.e2e
 
 
 def test_nodes_are_ready(workers: list[cluster.Node]) -> None:
-    told = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
     ready = {
         node["metadata"]["name"]: {one["type"]: one["status"] for one in node["status"]["conditions"]}["Ready"]
-        for node in told
+        for node in cluster.items("nodes")
     }
     assert len(ready) == 3
     assert set(ready.values()) == {"True"}

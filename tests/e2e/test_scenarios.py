@@ -39,8 +39,8 @@ def apply(manifest: dict[str, Any]) -> None:
 
 def ranges(pool: str) -> dict[str, dict[str, Any]]:
     """GismoNamespaces of a pool: namespace → object."""
-    items = json.loads(cluster.kubectl("get", "gismonamespaces", "--output=json"))["items"]
-    return {one["spec"]["namespace"]: one for one in items if one["spec"]["pool"] == pool}
+    found = cluster.items("gismonamespaces")
+    return {one["spec"]["namespace"]: one for one in found if one["spec"]["pool"] == pool}
 
 
 def with_namespaces(*namespaces: dict[str, Any]) -> dict[str, Any]:
