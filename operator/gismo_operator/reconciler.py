@@ -12,6 +12,8 @@ from gismo_operator.kube import Kube, Stale
 from gismo_operator.reconcile import plan
 from gismo_operator.reconcile.observed import Observed
 from gismo_operator.reconcile.plan import Plan
+from gismo_operator.reconcile.tenants import refused
+from gismo_operator.refusals import Refusals
 
 logger = logging.getLogger("gismo.operator")
 
@@ -23,7 +25,8 @@ Result = Literal["unchanged", "written", "stale", "error"]
 
 
 class Reconciler:
-    """Remembers only since when it has seen ranges being released; a new one begins to wait anew, which is safe."""
+    """Remembers only since when it has seen ranges being released, and how often some were refused; a new one begins to wait
+    anew, which is safe."""
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Reconciler:
         self._clock = clock
         self._carried_out = carried_out
         self._releasing_since: dict[str, float] = {}  # by store UUID
+        self._refusals = Refusals(clock)
 
     def look(self, pool: str) -> float | None:
         """Bring one pool a step further; in how many seconds to look again at the latest, or None: when something changes."""
@@ -57,14 +61,18 @@ class Reconciler:
             for one in observed.namespaces
             if one.spec.store_uuid in self._releasing_since and not self._waited(one)
         ]
+        stays = refused(observed) - decided.released
+        waiting += [self._refusals.left_s(one) for one in observed.namespaces if one.spec.namespace in stays]
         return max(0.1, min(waiting)) if waiting else None, "unchanged"
 
     def _waited(self, one: GismoNamespace) -> bool:
-        """Has this been Releasing for so long that every share that was given is seen?"""
+        """Has this been Releasing for so long that every share that was given is seen; or is it time to make it anew, should it
+        be refused?"""
+        is_ripe = not self._refusals.left_s(one)
         if one.spec.state is RangeState.QUARANTINED:
             return True  # it is only after it has been Releasing for so long
         if one.spec.state is not RangeState.RELEASING:
             self._releasing_since.pop(one.spec.store_uuid, None)
-            return False
+            return is_ripe
         since = self._releasing_since.setdefault(one.spec.store_uuid, self._clock())
         return self._clock() - since >= HIDDEN_S

@@ -138,11 +138,17 @@ class Cluster(Resources):
             await asyncio.sleep(0.05)
 
     async def ready(self) -> None:
-        """On both nodes: one alone may be before the other's agent has started."""
+        """On both nodes: one alone may be before the other's agent has started. About the spec as it is now: what was
+        said of the one before may be there for a while, as `kubectl wait` knows too."""
 
         def seen() -> bool:
-            on = (self.pools.get(name=POOL).to_dict().get("status") or {}).get("nodesReady")
-            return (self.condition("Ready") or ("",))[0] == "True" and on == f"{len(NODES)}/{len(NODES)}"
+            pool = self.pools.get(name=POOL).to_dict()
+            said = pool.get("status") or {}
+            return (
+                (self.condition("Ready") or ("",))[0] == "True"
+                and said.get("observedGeneration") == pool["metadata"]["generation"]
+                and said.get("nodesReady") == f"{len(NODES)}/{len(NODES)}"
+            )
 
         await self.eventually(seen)
 

@@ -29,6 +29,6 @@ class Observed:
     namespaces: tuple[GismoNamespace, ...] = ()
     nodes: tuple[GismoNode, ...] = ()
     cluster: tuple[ClusterNode, ...] = ()
-    waited: frozenset[str] = (
-        frozenset()
-    )  # Gismo namespaces that have been Releasing for as long as a share may be hidden
+    # Gismo namespaces that have been Releasing for as long as a share may be hidden, and of the others those that may be made
+    # anew should the pool label have refused their range.
+    waited: frozenset[str] = frozenset()

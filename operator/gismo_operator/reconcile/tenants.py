@@ -5,13 +5,15 @@ Releasing (nothing new is given out; zeroed when nobody uses it; then it goes, a
 only from Retained: a range that is being released may be half zeroed. By force: Releasing → Quarantined; its object goes as soon as
 the pool label keeps its bytes from use, and they are free when the label has them no more.
 
-What the label refused goes at once, and is made anew at another place.
+What the label refused goes at once, and is made anew at another place; later each time where that is refused too.
+A pool that was made anew under its name may have other memory: as long as ranges of the one before are left in the old memory,
+nothing is given out, neither there nor in the new.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gismo_operator.api import quantity
@@ -66,17 +68,22 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
     wanted = {one.name: one for one in observed.wanted.spec.namespaces} if observed.wanted is not None else {}
     usable = _usable(observed)
     users = in_use(observed)
-    refused = frozenset(name for name, one in there.items() if one.spec.store_uuid in _writer_said(observed).refused)
+    not_taken = refused(observed)
     quarantined = _quarantined(observed)
     specs: dict[str, RangeSpec] = {}
     released = set()
     waiting: dict[str, tuple[str, ...]] = {}
     problems: dict[str, str] = {}
+    is_elsewhere = _is_elsewhere(observed)
+    if is_elsewhere:
+        if there:
+            problems = dict.fromkeys(wanted, _left_elsewhere(observed.pool, there.values()))
+        wanted = {}  # nothing new
     for name, one in there.items():
-        if name in refused:
+        if name in not_taken and (name in observed.waited or one.spec.state in _GIVEN_UP):
             released.add(name)  # for ever refused: nobody has ever had a byte of it, and nobody will
             continue
-        spec = _kept(one, wanted.get(name), observed.wanted)
+        spec = _kept(one, wanted.get(name), observed.wanted, is_elsewhere=is_elsewhere)
         if spec.state in _GIVEN_UP:
             holders = users.get(name, ())
             is_known = one.spec.state in _GIVEN_UP and name in observed.waited
@@ -95,6 +102,11 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
             spec = spec.model_copy(update={"layout_version": layout_version})
         specs[name] = spec
         asked = wanted.get(name)
+        if name in not_taken:
+            problems[name] = (
+                "its range is refused again and again by the pool label, which knows of something there that the API does not: it is "
+                "made anew from time to time; see `kubectl get gnode` and the log of the agent of the writer node"
+            )
         if asked is not None and quantity.to_bytes(asked.size) != spec.size_bytes:
             problems[name] = (
                 f"its range has {quantity.from_bytes(spec.size_bytes)}, not {asked.size}: write the size that it has, or "
@@ -125,6 +137,12 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
     return Tenants(specs, frozenset(released), waiting, problems, usable, quarantined)
 
 
+def refused(observed: Observed) -> frozenset[str]:
+    """Gismo namespaces whose range the pool label has not taken, and never takes."""
+    stores = _writer_said(observed).refused
+    return frozenset(one.spec.namespace for one in observed.namespaces if one.spec.store_uuid in stores)
+
+
 def spec_range(spec: RangeSpec) -> Range:
     """Where it lies."""
     return Range(spec.offset_bytes, spec.size_bytes)
@@ -141,6 +159,22 @@ def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
     return {name: tuple(holders) for name, holders in found.items() if holders}
 
 
+def _is_elsewhere(observed: Observed) -> bool:
+    """Are its nodes still at the memory of a pool before it?"""
+    wanted = observed.wanted
+    return wanted is not None and any(node.spec.source != wanted.spec.source for node in observed.nodes)
+
+
+def _left_elsewhere(pool: str, left: Collection[GismoNamespace]) -> str:
+    names = sorted(f"{pool}.{one.spec.namespace}" for one in left)
+    kept = sorted(f"{pool}.{one.spec.namespace}" for one in left if one.spec.state not in _GIVEN_UP)
+    how = f"; `kubectl delete gns {' '.join(kept)}` to lose their data, or make the pool with the memory that it had"
+    return (
+        f"a pool of this name with other memory was here before, and of it {', '.join(names)} is left: this one gets its memory when "
+        f"that has gone{how if kept else ''}"
+    )
+
+
 def _usable(observed: Observed) -> Range | None:
     """The memory between the two ends of the pool label."""
     capacity: int | None = None
@@ -152,13 +186,17 @@ def _usable(observed: Observed) -> Range | None:
     return None if capacity is None else Range(LABEL_BYTES, capacity)
 
 
-def _kept(one: GismoNamespace, wanted: NamespaceSpec | None, pool: GismoPool | None) -> RangeSpec:
+def _kept(
+    one: GismoNamespace, wanted: NamespaceSpec | None, pool: GismoPool | None, *, is_elsewhere: bool
+) -> RangeSpec:
     """A range that there is: in which state it is now, and with whose settings."""
     spec = one.spec.model_copy(update={"force": _is_forced(one, pool)})
     if spec.state is RangeState.QUARANTINED:
         return spec
     if one.metadata.deletion_timestamp is not None or spec.state is RangeState.RELEASING:
         return spec.model_copy(update={"state": RangeState.RELEASING})
+    if is_elsewhere:
+        return spec  # whoever made the pool anew may not know that it is there: nothing of it is lost before somebody says so
     if wanted is None or pool is None:
         gone = RangeState.RETAINED if spec.reclaim_policy is ReclaimPolicy.RETAIN else RangeState.RELEASING
         return spec.model_copy(update={"state": gone})

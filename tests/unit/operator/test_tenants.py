@@ -114,15 +114,31 @@ def test_what_the_pool_label_refused_goes_at_once_and_is_made_anew() -> None:
     overlapping = decide(wanted, [both["one"], late], b=in_use)
     assert "overlap" in overlapping.problems[""]
     refused: Any = {"a": {"refused": [late.store_uuid]}, "b": in_use}
-    found = decide(wanted, [both["one"], late], **refused)
+    again = decide(wanted, [both["one"], late], **refused)
+    assert (again.released, again.specs["late"]) == (frozenset(), late), "it is not time to make it anew"
+    assert "refused again and again" in again.problems["late"]
+    found = decide(wanted, [both["one"], late], waited=["late"], **refused)
     assert found.released == {"late"}
     assert list(found.specs) == ["one"]
     assert not found.problems
     of_another: Any = {"b": {**in_use, "refused": [late.store_uuid]}}
-    assert not decide(wanted, [both["one"], late], **of_another).released, "only the writer can say so"
+    assert not decide(wanted, [both["one"], late], waited=["late"], **of_another).released, "only the writer can say so"
     anew = decide(wanted, [both["one"]], version=2, **refused).specs["late"]
     assert anew.offset_bytes == 66 * MIB
     assert anew.store_uuid != late.store_uuid
+
+
+def test_a_pool_that_is_made_anew_with_other_memory_waits_for_what_is_left_in_the_old() -> None:
+    old = decide(make.pool(make.tenant("one"), make.tenant("two", reclaimPolicy="Retain"))).specs
+    other = make.pool(make.tenant("one"), make.tenant("three"), capacity="2Gi")
+    left = [old["one"].model_copy(update={"state": RangeState.RELEASING}), old["two"]]
+    found = decide(other, left)
+    assert found.specs == {one.namespace: one for one in left}, "nothing new, and what is Active stays so"
+    assert found.problems.keys() == {"one", "three"}
+    assert f"one, {make.POOL}.two is left" in found.problems["three"]
+    assert f"`kubectl delete gns {make.POOL}.two` to lose" in found.problems["three"]
+    assert not decide(other).specs, "its nodes are still at the old memory"
+    assert not decide(other).problems, "for a moment"
 
 
 def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() -> None:
