@@ -180,6 +180,12 @@ def items(*what: str) -> list[dict[str, Any]]:
     return found
 
 
+def is_up(pod: dict[str, Any]) -> bool:
+    """Is it Ready, and not ending?"""
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
+
+
 def _kind(*arguments: str, stdin: str | None = None) -> str:
     told = [str(binaries.ensure("kind")), arguments[0], *arguments[1:2]]
     named = [] if arguments[0] == "get" else [f"--name={NAME}"]

@@ -69,7 +69,7 @@ class Holders:
 
     def running(self) -> list[dict[str, Any]]:
         """Those that hold a share for certain: Ready, and not ending."""
-        return [one for one in self.pods() if "deletionTimestamp" not in one["metadata"] and _ready(one)]
+        return [one for one in self.pods() if cluster.is_up(one)]
 
     def failed(self) -> dict[str, str]:
         """Pods that the kubelet did not let in, or that ended by themselves: name → reason and message."""
@@ -110,11 +110,6 @@ class Holders:
 
     def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return cluster.kubectl(f"--namespace={self.kubernetes_namespace}", *arguments, stdin=stdin)
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
 
 
 def accounted(namespace: str) -> dict[str, set[str]]:

@@ -50,7 +50,7 @@ def until_ready(name: str, *, pods_wanted: int = 3, within_s: float = READY_S) -
 
     def all_up() -> bool:
         found = pods(name)
-        return len([one for one in found if _up(one)]) == len(found) == pods_wanted
+        return len([one for one in found if cluster.is_up(one)]) == len(found) == pods_wanted
 
     until(all_up, within_s, gismo.describe)
 
@@ -59,11 +59,6 @@ def remove(name: str) -> None:
     """The RayCluster and its pods are gone afterwards."""
     cluster.kubectl("delete", f"raycluster/{name}", "--ignore-not-found", "--wait")
     until(lambda: not pods(name), why=gismo.describe)
-
-
-def _up(pod: dict[str, Any]) -> bool:
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
 
 def head(name: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gismo_core
 from gismo_deviceplugin.pool.label import END_BYTES, LabelRange
-from gismo_deviceplugin.pool.medium import Holders, NotThere, Progress, Unfit
+from gismo_deviceplugin.pool.medium import Holders, NotThere, Progress, Unfit, check_coherence, format_store
 
 _LABEL = "label"
 _NEW = ".new"
@@ -147,8 +147,7 @@ class EmulatedPool:
             raise NotThere(f"there is no store in the range of {one.namespace}: {error}") from error
         if info.store_uuid != uuid.UUID(one.store_uuid):
             raise Unfit(f"{path} holds store {info.store_uuid}: was a file copied over it?")
-        if info.coherence != coherence:
-            raise Unfit(f"the store of {one.namespace} was formatted for {info.coherence} coherence, not {coherence}")
+        check_coherence(one, info, coherence)
 
     def format(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:
         """By the writer node: make the store of this range where it is not there. Unfit where there is no memory for it."""
@@ -165,21 +164,10 @@ class EmulatedPool:
         making = path.with_name(path.name + _NEW)
         making.unlink(missing_ok=True)  # of a writer that died
         try:
-            gismo_core.format(
-                making,
-                size=one.size_bytes,
-                max_hosts=64,
-                coherence=coherence,
-                mode=0o666,  # reached through the container's own mount only: the directory is 0700
-                populate=True,
-                progress=progress,
-                store_uuid=uuid.UUID(one.store_uuid),
-            )
+            format_store(making, one, coherence, progress, is_device=False)
             making.rename(path)
-        except BaseException as error:
+        except BaseException:
             making.unlink(missing_ok=True)
-            if isinstance(error, gismo_core.GismoError):
-                raise Unfit(f"the store of {one.namespace} cannot be formatted: {error}") from error
             raise
 
     def release(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
+import gismo_core
 from gismo_deviceplugin.pool.label import LabelRange
 from gismo_deviceplugin.pool.records import Memory
 
@@ -76,3 +79,29 @@ class Medium(Protocol):
 
     def zero(self, one: LabelRange, progress: Progress | None = None) -> None:
         """By the writer node, when all others have released it: nothing of its bytes is left, and no end of it here."""
+
+
+def format_store(
+    path: Path, one: LabelRange, coherence: str, progress: Progress | None = None, *, is_device: bool
+) -> None:
+    """Make the store of a range. Over what lies there where it is a device, whose memory is all there; else a new file."""
+    try:
+        gismo_core.format(
+            path,
+            size=one.size_bytes,
+            max_hosts=64,
+            coherence=coherence,
+            mode=0o666,  # who may reach it is decided by who has it: a container gets this alone
+            force=is_device,
+            populate=not is_device,
+            progress=progress,
+            store_uuid=uuid.UUID(one.store_uuid),
+        )
+    except gismo_core.GismoError as error:
+        raise Unfit(f"the store of {one.namespace} cannot be formatted: {error}") from error
+
+
+def check_coherence(one: LabelRange, info: gismo_core.StoreInfo, coherence: str) -> None:
+    """Unfit, if its store is for another one."""
+    if info.coherence != coherence:
+        raise Unfit(f"the store of {one.namespace} was formatted for {info.coherence} coherence, not {coherence}")

@@ -15,7 +15,7 @@ from gismo_deviceplugin.pool.dax.region import Device, Match, Region, Span, find
 from gismo_deviceplugin.pool.dax.sysfs import Sysfs
 from gismo_deviceplugin.pool.dax.system import System
 from gismo_deviceplugin.pool.label import END_BYTES, IDENTITY_ROOM_BYTES, LabelRange, begins_identity
-from gismo_deviceplugin.pool.medium import Holders, NotThere, Progress, Unfit
+from gismo_deviceplugin.pool.medium import Holders, NotThere, Progress, Unfit, check_coherence, format_store
 
 _SUPERBLOCK_BYTES = 64 << 10  # more than it has, at either end of a store
 _LABEL = str(uuid.UUID(int=0))  # in the checkpoint: for no store
@@ -147,28 +147,14 @@ class DaxPool:
             )
         if info.size_bytes != one.size_bytes:
             raise Unfit(f"the store of {one.namespace} has {info.size_bytes} bytes, and its range {one.size_bytes}")
-        if info.coherence != coherence:
-            raise Unfit(f"the store of {one.namespace} was formatted for {info.coherence} coherence, not {coherence}")
+        check_coherence(one, info, coherence)
 
     def format(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:
         """Over what lies there, since the label says that the range is new; but never over a store."""
         with contextlib.suppress(NotThere):
             self.verify(one, coherence)
             return
-        try:
-            gismo_core.format(
-                self.path(one.store_uuid),
-                size=one.size_bytes,
-                max_hosts=64,
-                coherence=coherence,
-                mode=0o666,
-                force=True,
-                populate=False,  # memory of a device is all there
-                progress=progress,
-                store_uuid=uuid.UUID(one.store_uuid),
-            )
-        except gismo_core.GismoError as error:
-            raise Unfit(f"the store of {one.namespace} cannot be formatted: {error}") from error
+        format_store(self.path(one.store_uuid), one, coherence, progress, is_device=True)
 
     def release(self, one: LabelRange, coherence: str, progress: Progress | None = None) -> None:
         """Its node goes, then its device. With software coherence, what this node has cached goes to the medium first."""
