@@ -50,11 +50,11 @@ static uint64_t operations(const struct gismo_store *s) {
     return loc_load(&p->puts) + loc_load(&p->gets) + loc_load(&p->deletes);
 }
 
-static bool others_active(struct gismo_store *s) {
+static int others_active(struct gismo_store *s) {
     for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
         if (lane != s->lane && FMT_STATE(lane_state_word(s, lane)) == GISMO_LANE_ACTIVE)
-            return true;
-    return false;
+            return 1;
+    return 0;
 }
 
 /* What this process does for itself: requests for the chunks that it claims. Caller holds the lock. */
@@ -159,6 +159,7 @@ static void reap(struct gismo_store *s) {
 static int guarded_tick(struct gismo_store *s, int leader) { return GUARDED(s, thread_tick(s, leader)); }
 static int guarded_tick_aside(struct gismo_store *s) { return GUARDED(s, tick_aside(s)); }
 static int guarded_reap(struct gismo_store *s) { return GUARDED(s, (reap(s), 0)); }
+static int guarded_others_active(struct gismo_store *s) { return GUARDED(s, others_active(s)); }
 static int guarded_heartbeat(struct gismo_store *s) { return GUARDED(s, (lane_heartbeat(s), 0)); }
 
 /* Is it us? Takes over from a dead leader, and from one whose beat stood still for half a second of our own time. */
@@ -267,7 +268,8 @@ static void *run(void *argument) {
         }
         if (s->failed || s->thread_state != THREAD_RUNS)
             break;
-        bool lively = done != 0 || (leader && (busy || loc_load(&s->host.header->retire_hint) || others_active(s)));
+        bool lively =
+            done != 0 || (leader && (busy || loc_load(&s->host.header->retire_hint) || guarded_others_active(s)));
         uint64_t ns = lively || busy ? BUSY_NS : leader ? IDLE_NS / 2 : IDLE_NS * 2;
         if (busy && !leader && done >= 0 && !s->work_left)
             ns = CALM_NS; /* a request comes with a kick */

@@ -49,7 +49,7 @@ def with_namespaces(*namespaces: dict[str, Any]) -> dict[str, Any]:
         "apiVersion": "gismo.io/v1alpha1",
         "kind": "GismoPool",
         "metadata": {"name": _SECOND},
-        "spec": {"source": {"emulated": {"capacity": "512Mi", "directory": _DIRECTORY}}, "namespaces": [*namespaces]},
+        "spec": {"source": {"emulated": {"capacity": "2Gi", "directory": _DIRECTORY}}, "namespaces": [*namespaces]},
     }
 
 
@@ -175,6 +175,29 @@ def test_one_tenant_reaches_nothing_of_another(
         assert not [what for what in said.values() if what.startswith("reached")], said
     with pytest.raises(cluster.ClusterFailed, match=f"add {namespace} to access.kubernetesNamespaces"):
         share(pods, workers[0], "b", "share_script.py", "get", "kept")
+
+
+def test_two_tenants_as_in_the_example(second: Callable[..., None], workers: list[cluster.Node]) -> None:
+    """The pool of examples/two-tenants, in a directory of its own: each team has a share of its own, and none of the other's."""
+    example = yaml.safe_load(gismo.as_it_is("two-tenants/gismopool.yaml"))["spec"]
+    assert example["source"] == {"emulated": {"capacity": "2Gi"}}
+    teams = [one["name"] for one in example["namespaces"]]
+    second(*example["namespaces"])
+    for team in teams:
+        cluster.kubectl("create", "namespace", team)
+    try:
+        stores = set()
+        for team, other in zip(teams, reversed(teams), strict=True):
+            cluster.kubectl("wait", "--for=create", f"--namespace={team}", "serviceaccount/default", "--timeout=60s")
+            pods = Pods(team)
+            stores.add(share(pods, workers[0], team, "share_script.py", "put", "kept")["store"])
+            assert share(pods, workers[1], team, "share_script.py", "get", "kept")["kept"]
+            with pytest.raises(cluster.ClusterFailed, match=f"add {team} to access.kubernetesNamespaces"):
+                share(pods, workers[0], other, "share_script.py", "get", "kept")
+        assert len(stores) == len(teams) == 2
+    finally:
+        for team in teams:
+            cluster.kubectl("delete", "namespace", team, "--timeout=120s")
 
 
 def test_workers_come_and_go_by_rays_autoscaler(emulated_pool: str) -> None:
