@@ -312,6 +312,10 @@ class Kernel(System):
                         self._probe(region, device)
                     except OSError:
                         continue
+        elif name == "remove_id":
+            if not re.fullmatch(r"dax\d+\.\d+", text):
+                raise _error(errno.EINVAL)
+            self.known.discard(text)  # one that has the driver keeps it
         elif name == "bind":
             region, device = self._find(text)
             if text not in self.known:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dax_kernel import MIB, Device, Kernel, Killed, Region
@@ -66,6 +66,7 @@ def test_order_of_the_steps(node: Node) -> None:
     assert node.there().keys() == found.done.keys() == wanted.keys()
     assert node.kernel.log == [
         "size 0",
+        "remove_id dax0.0",
         f"mapping {START:x}-{START + UNIT - 1:x}",
         "create 1",
         "bind dax0.0",
@@ -75,9 +76,9 @@ def test_order_of_the_steps(node: Node) -> None:
         "new_id dax0.1",
     ]
     assert node.carver().carve("region0", wanted) == found
-    assert len(node.kernel.log) == 8, "what is there is not touched"
+    assert len(node.kernel.log) == 9, "what is there is not touched"
     node.carver().free("region0", {span(1, 16): "store"})
-    assert node.kernel.log[8:] == ["unbind dax0.1", "size 0", "delete dax0.1"]
+    assert node.kernel.log[9:] == ["unbind dax0.1", "size 0", "remove_id dax0.1", "delete dax0.1"]
     assert node.there().keys() == {span(0, 1)}
     node.carver().free("region0", {span(0, 1): "label"})
     assert [(one.number, one.ranges, one.driver) for one in node.region.devices.values()] == [(0, [], "")]
@@ -304,6 +305,14 @@ def folders() -> Iterator[Iterator[Path]]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    history=[
+        (("carve", {0, 1}), 0),
+        (("carve", {0, 1, 2}), 1),
+        (("free", {1}), 0),
+        (("foreign", 0, False), 0),  # gets the name of the one that went
+    ]
+)
 @given(history=HISTORY)
 def test_any_history_with_deaths_comes_to_what_was_asked_for(
     folders: Iterator[Path], history: list[tuple[Any, int]]

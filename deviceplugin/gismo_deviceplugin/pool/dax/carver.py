@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gismo_deviceplugin.pool.dax.checkpoint import Carved, Checkpoint
-from gismo_deviceplugin.pool.dax.plan import Align, Bind, Create, Delete, Empty, Map, Plan, Step, Unbind, plan
+from gismo_deviceplugin.pool.dax.plan import Align, Bind, Create, Delete, Empty, Forget, Map, Plan, Step, Unbind, plan
 from gismo_deviceplugin.pool.dax.region import Device, Region, Span
 from gismo_deviceplugin.pool.dax.sysfs import Sysfs
 from gismo_deviceplugin.pool.dax.system import System
@@ -162,6 +162,9 @@ class Carver:
                 write(sysfs.driver_attribute("unbind"), device)
             case Empty(device):
                 write(sysfs.device_attribute(region.name, device, "size"), "0")
+            case Forget(device):
+                with suppress(OSError):
+                    write(sysfs.driver_attribute("remove_id"), device)
             case Delete(device):
                 # An empty device that stays is taken for the next range.
                 with suppress(OSError):

@@ -60,6 +60,11 @@ class Empty(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Forget(Step):
+    """The driver shall not know its name any more: it would take whoever is called so next, and is another owner's, too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delete(Step):
     """Away with an empty one."""
 
@@ -133,7 +138,7 @@ def _aligned(device: Device, region: Region) -> tuple[Step, ...]:
 
 def _freeing(device: Device) -> tuple[Step, ...]:
     steps: list[Step] = [Unbind(device.name, device.number)] if device.driver else []
-    steps.append(Empty(device.name))
+    steps += [Empty(device.name), Forget(device.name)]
     if not device.is_first:
         steps.append(Delete(device.name))
     return tuple(steps)

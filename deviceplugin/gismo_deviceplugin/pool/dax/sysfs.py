@@ -77,7 +77,7 @@ class Sysfs:
         return self._dax_region(region) / device / name
 
     def driver_attribute(self, name: str) -> Path:
-        """Of device_dax: bind, unbind, new_id."""
+        """Of device_dax: bind, unbind, new_id, remove_id."""
         return self._root / _DRIVERS / DEVICE_DAX / name
 
     def _dax_region(self, region: str) -> Path:
