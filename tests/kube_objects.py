@@ -13,13 +13,21 @@ SOURCE = Source.model_validate({"emulated": {"capacity": "1Gi"}})
 
 
 def pool(
-    *namespaces: Mapping[str, Any], capacity: str = "1Gi", annotations: Mapping[str, str] | None = None, **spec: Any
+    *namespaces: Mapping[str, Any],
+    capacity: str = "1Gi",
+    annotations: Mapping[str, str] | None = None,
+    directory: str = "/var/lib/gismo/emulated",
+    **spec: Any,
 ) -> GismoPool:
     """An emulated pool."""
     return GismoPool.model_validate(
         {
             "metadata": {"name": POOL, "uid": "uid-1", "annotations": dict(annotations or {})},
-            "spec": {"source": {"emulated": {"capacity": capacity}}, "namespaces": list(namespaces), **spec},
+            "spec": {
+                "source": {"emulated": {"capacity": capacity, "directory": directory}},
+                "namespaces": list(namespaces),
+                **spec,
+            },
         }
     )
 

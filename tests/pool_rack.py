@@ -38,6 +38,7 @@ class Rack:
     holders: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # store → Gismo namespace, also of those that are gone
     pool: str = "rack1"
+    capacity: int = CAPACITY
     version: int = 0
     now: float = 0.0
 
@@ -53,7 +54,7 @@ class Rack:
 
     def source(self, name: str) -> Source:
         """As its GismoNode has it."""
-        return Emulated(self.directories.get(name, self.memory), CAPACITY)
+        return Emulated(self.directories.get(name, self.memory), self.capacity)
 
     def start(self, name: str) -> None:
         """An agent, anew."""
@@ -114,7 +115,7 @@ class Rack:
         return self.reports
 
     def layout_stores(self) -> dict[str, State]:
-        file = EmulatedPool(self.memory, CAPACITY).open_label()
+        file = EmulatedPool(self.memory, self.capacity).open_label()
         try:
             layout = Label(file).layout()
             assert layout is not None

@@ -395,6 +395,7 @@ class Seen:
     """The memory and the state directories as one node has them (Medium and StateDirectories of its agent)."""
 
     one_kernel = False
+    is_resizable = False
     is_volatile = False
 
     def __init__(self, world: World, machine: Machine) -> None:

@@ -71,6 +71,7 @@ class EmulatedPool:
     """One such directory on this node (medium.Medium)."""
 
     one_kernel = True  # its nodes are of one machine
+    is_resizable = True
     is_volatile = True
 
     def __init__(self, directory: Path, capacity_bytes: int) -> None:

@@ -165,17 +165,16 @@ class Label:
 
     def identity(self) -> Identity | None:
         """None: no pool was ever formatted here. LabelError where the ends are not those of one memory."""
-        found = [self._record(end, IDENTITY_ROOM_BYTES, _IDENTITY) for end in self._ends]
-        if found == [None, None]:
+        head, tail = self._identities()
+        if head is None and tail is None:
             return None
-        head, tail = (_identity(one) for one in found)
         if head is not None and head.size_bytes != self._memory.size_bytes:
             # First of all, since the tail is looked for in another place then.
             raise LabelError(
                 f"the pool was formatted with {head.size_bytes} bytes, and {self._memory.size_bytes} are seen here"
             )
         if head is None or tail is None:
-            if self.layout() is None and not all(found):
+            if self.layout() is None:
                 return None  # formatting was cut off between the two: it is begun again
             raise LabelError(
                 f"the {'head' if head is None else 'tail'} of the pool label is gone, the other end is there"
@@ -188,10 +187,40 @@ class Label:
         """Once for a memory, by the writer node. LabelError where there is a pool already."""
         if self.identity() is not None:
             raise LabelError("there is a pool already in this memory: it is never formatted over")
-        text = {"poolUID": pool_uid, "sizeBytes": self._memory.size_bytes}
-        for end in reversed(self._ends):
+        made = Identity(pool_uid, self.size_bytes)
+        self._write_identity(made, reversed(self._ends))
+        return made
+
+    def has_other_size(self) -> bool:
+        """Of memory whose size is a figure alone: was it formatted with another one, or did who writes the new one die meanwhile?"""
+        head, tail = self._identities()
+        if head is None and tail is None:
+            return False
+        if head is None or tail is None:
+            return self.layout() is not None  # else its formatting was cut off
+        return {head.size_bytes, tail.size_bytes} != {self.size_bytes}
+
+    def resize(self) -> None:
+        """By the writer node, where has_other_size(). NotASuccessor where a range would lie outside then."""
+        held = self.layout()
+        if held is not None:
+            _check_apart(held.ranges, self.size_bytes)
+        head, tail = self._identities()
+        known = head or tail
+        if known is None:
+            raise LabelError("there is no pool in this memory")
+        # What is whole at one end alone is not written before the other is.
+        ends = self._ends if head is None else reversed(self._ends)
+        self._write_identity(Identity(known.pool_uid, self.size_bytes), ends)
+
+    def _identities(self) -> tuple[Identity | None, Identity | None]:
+        head, tail = (_identity(self._record(end, IDENTITY_ROOM_BYTES, _IDENTITY)) for end in self._ends)
+        return head, tail
+
+    def _write_identity(self, one: Identity, ends: Iterable[int]) -> None:
+        text = {"poolUID": one.pool_uid, "sizeBytes": one.size_bytes}
+        for end in ends:
             records.write(self._memory, end, IDENTITY_ROOM_BYTES, _IDENTITY, 1, text)
-        return Identity(pool_uid, self._memory.size_bytes)
 
     # ---- layout ----------------------------------------------------------------------------------
 

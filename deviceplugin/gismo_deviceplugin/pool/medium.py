@@ -39,6 +39,7 @@ class Medium(Protocol):
     """A pool's memory as one node has it. Each call looks at what is there now, and may be cut off and repeated."""
 
     one_kernel: bool  # nodes that share it run on one kernel
+    is_resizable: bool  # its size is a figure of the GismoPool alone
     is_volatile: bool  # it forgets its stores by itself (a reboot), so that one that is gone is formatted anew
 
     @property

@@ -162,6 +162,8 @@ class Member:
     def _with_label(self, view: PoolView, memory: Medium, label: Label, report: Report) -> Report:
         me = view.me
         succession.check_seen(view, self._boot_id)
+        if memory.is_resizable and label.has_other_size():
+            self._resize(view, label)
         if label.identity() is None:
             if not me.writer:
                 nothing = self._proof.of_nothing(view, one_kernel=memory.one_kernel)
@@ -190,6 +192,16 @@ class Member:
             # Nor is the capacity of another memory to become the pool's.
             return replace(report, capacity_bytes=None, failures=(Failure("", "NotTheSameMemory", verdict.why),))
         return self._ranges(view, memory, label, layout, report, refused)
+
+    @staticmethod
+    def _resize(view: PoolView, label: Label) -> None:
+        """The pool was made anew with another capacity: docs/pool-label.md."""
+        held = label.layout()
+        if held is not None:
+            check_pool(held, view.pool)
+        if not view.me.writer:
+            raise Waiting("the writer node has to write the new capacity into the pool label")
+        label.resize()
 
     def _layout(self, view: PoolView, memory: Medium, label: Label) -> tuple[Layout, frozenset[str]]:
         """The layout that holds, and what it refused. The writer makes it what the API says; the others wait until it knows their ranges."""

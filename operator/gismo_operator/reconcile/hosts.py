@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from gismo_operator.api.v1alpha1 import MAX_HOSTS, NodeSpec, Standing
+from gismo_operator.api.v1alpha1 import MAX_HOSTS, NodeSpec, Source, Standing
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 
 CONFIRMED_DEAD = "gismo.io/confirmed-dead"  # on a pool: host ids, with commas
@@ -35,6 +35,20 @@ def selected(observed: Observed) -> list[ClusterNode]:
     return [node for node in observed.cluster if node.has_agent and selector <= dict(node.labels).items()]
 
 
+def is_elsewhere(observed: Observed) -> bool:
+    """Are the nodes at the memory of a pool before this one, which had its name?"""
+    return observed.wanted is not None and any(
+        not _is_same(node.spec.source, observed.wanted.spec.source) for node in observed.nodes
+    )
+
+
+def _is_same(one: Source, other: Source) -> bool:
+    """The same bytes? How many of an emulated memory are used is a figure of the pool alone."""
+    if one.emulated is not None and other.emulated is not None:
+        return one.emulated.directory == other.emulated.directory
+    return one == other
+
+
 def decide(observed: Observed) -> Hosts:
     """The spec of each GismoNode that is to be."""
     there = {node.spec.node: node for node in observed.nodes}
@@ -44,7 +58,7 @@ def decide(observed: Observed) -> Hosts:
     used = {node.spec.host_id for node in observed.nodes} | taken
     source = observed.wanted.spec.source if observed.wanted is not None else None
     # A pool that was made anew under its name may have other memory. What is left of the ranges of the one before is in the old.
-    moved = {"source": source} if source is not None and not observed.namespaces else {}
+    moved = {"source": source} if source is not None and not (observed.namespaces and is_elsewhere(observed)) else {}
     specs: dict[str, NodeSpec] = {}
     for name, node in there.items():
         standing = _standing(node.spec, cluster.get(name), node.status.boot_id, confirmed)

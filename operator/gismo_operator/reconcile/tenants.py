@@ -7,7 +7,7 @@ the pool label keeps its bytes from use, and they are free when the label has th
 
 What the label refused goes at once, and is made anew at another place; later each time where that is refused too.
 A pool that was made anew under its name may have other memory: as long as ranges of the one before are left in the old memory,
-nothing is given out, neither there nor in the new.
+nothing is given out, neither there nor in the new. Nor before the GismoNodes have the new memory, or its new capacity.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gismo_operator.api.v1alpha1 import (
     ReclaimPolicy,
     Standing,
 )
-from gismo_operator.reconcile import ranges
+from gismo_operator.reconcile import hosts, ranges
 from gismo_operator.reconcile.observed import Observed
 from gismo_operator.reconcile.ranges import Range
 
@@ -74,11 +74,10 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
     released = set()
     waiting: dict[str, tuple[str, ...]] = {}
     problems: dict[str, str] = {}
-    is_elsewhere = _is_elsewhere(observed)
-    if is_elsewhere:
-        if there:
-            problems = dict.fromkeys(wanted, _left_elsewhere(observed.pool, there.values()))
-        wanted = {}  # nothing new
+    is_elsewhere = hosts.is_elsewhere(observed)
+    if is_elsewhere and there:
+        problems = dict.fromkeys(wanted, _left_elsewhere(observed.pool, there.values()))
+        wanted = {}
     for name, one in there.items():
         if name in not_taken and (name in observed.waited or one.spec.state in _GIVEN_UP):
             released.add(name)  # for ever refused: nobody has ever had a byte of it, and nobody will
@@ -116,6 +115,8 @@ def decide(observed: Observed, layout_version: int) -> Tenants:
         # What is released now is not free before its object has gone: until then there would be two ranges on the same bytes.
         taken = {name: spec_range(specs.get(name, one.spec)) for name, one in there.items()}
         new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in taken]
+        if any(node.spec.source != observed.wanted.spec.source for node in observed.nodes):
+            new = []  # the agents have to know the memory first, or its other capacity
         taken |= {f"{one.namespace} ({one.store_uuid})": one.where for one in quarantined}  # no name has a blank
         placed = ranges.place(taken, new, usable)
         for name, size_bytes in new:
@@ -157,12 +158,6 @@ def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
         for use in node.status.in_use:
             found.setdefault(use.namespace, []).extend(f"{holder} on {node.spec.node}" for holder in use.holders)
     return {name: tuple(holders) for name, holders in found.items() if holders}
-
-
-def _is_elsewhere(observed: Observed) -> bool:
-    """Are its nodes still at the memory of a pool before it?"""
-    wanted = observed.wanted
-    return wanted is not None and any(node.spec.source != wanted.spec.source for node in observed.nodes)
 
 
 def _left_elsewhere(pool: str, left: Collection[GismoNamespace]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import replace
 
@@ -163,6 +164,41 @@ def test_formatting_that_was_cut_off_is_begun_again(cut: int) -> None:
         assert Label(memory).identity() == Identity(store(2), SIZE)
     else:
         assert Label(memory).identity() == Identity(store(1), SIZE)
+
+
+class Figure(Bytes):
+    """Emulated memory: its two ends stay where they are whatever size it is said to have."""
+
+    def __init__(self, size_bytes: int, ends: dict[int, bytearray] | None = None) -> None:
+        super().__init__(size_bytes)
+        if ends is not None:
+            self.ends = dict(zip(self.ends, ends.values(), strict=True))
+
+
+@given(cuts=st.lists(st.integers(0, 300), max_size=4))
+@settings(max_examples=120, deadline=None)
+def test_another_size_of_emulated_memory_cut_off_anywhere(cuts: list[int]) -> None:
+    memory = Figure(SIZE)
+    Label(memory).format(store(1))
+    Label(memory).write_layout(layout(1, "team-a"))
+    assert not Label(memory).has_other_size()
+    for number, cut in enumerate(cuts, 2):
+        memory = Figure(SIZE * number, memory.ends)
+        assert Label(memory).has_other_size()
+        memory.left = cut
+        with contextlib.suppress(PowerCut):
+            Label(memory).resize()
+        memory.left = None
+        assert Label(memory).layout() == layout(1, "team-a")
+    memory = Figure(SIZE * 9, memory.ends)
+    Label(memory).resize()
+    assert not Label(memory).has_other_size()
+    assert Label(memory).identity() == Identity(store(1), SIZE * 9)
+    small = Figure(2 * END_BYTES + MIB, memory.ends)
+    assert Label(small).has_other_size()
+    with pytest.raises(NotASuccessor, match="range of team-a reaches into the tail"):
+        Label(small).resize()
+    assert Label(Figure(SIZE * 9, small.ends)).identity() == Identity(store(1), SIZE * 9)
 
 
 def test_ends_of_two_memories_are_told_apart() -> None:

@@ -271,6 +271,40 @@ def test_retained_data_comes_back(rack: Rack) -> None:
         assert bytes(store.get(handle).data) == b"kept"
 
 
+def test_a_pool_that_is_made_anew_with_another_capacity(rack: Rack) -> None:
+    one = ranged("one")
+    rack.add("a", "b")
+    rack.ask(one)
+    rack.settle()
+    with gismo_core.open(rack.memory / one.store_uuid) as store:
+        handle = store.put(b"kept")
+        rack.capacity = 2 * CAPACITY
+        rack.bump()
+        assert rack.step("b").waiting == ("one",), "the writer has not written it yet"
+        two = RangeView("two", str(uuid.UUID(int=2)), END_BYTES + CAPACITY, CAPACITY, "hardware")
+        rack.ask(one, two)
+        assert [set(report.ready) for report in rack.settle().values()] == [{"one", "two"}] * 2
+        assert bytes(store.get(handle).data) == b"kept"
+    rack.capacity = CAPACITY
+    rack.bump()
+    (failure,) = rack.step("a").failures
+    assert (failure.reason, failure.message) == (
+        "LayoutConflict",
+        "the range of two reaches into the tail of the pool label",
+    )
+    rack.capacity = 2 * CAPACITY
+    rack.ask(one)
+    rack.ask(one, replace(two, state=State.RELEASING))
+    rack.settle()
+    rack.ask(one)
+    rack.settle()
+    rack.capacity = CAPACITY
+    rack.bump()
+    assert [report.ready for report in rack.settle().values()] == [("one",)] * 2
+    rack.pool, rack.capacity = "another", 3 * CAPACITY
+    assert [one.reason for one in rack.step("a").failures] == ["PoolsOverlap"]
+
+
 def test_the_label_is_believed_more_than_the_api(rack: Rack) -> None:
     """etcd was lost, and the pool made anew: nothing is formatted over what is there, and the conflict is said."""
     rack.add("a")

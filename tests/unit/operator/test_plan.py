@@ -218,8 +218,7 @@ def test_it_goes_on_from_the_newest_layout_that_a_node_has_seen() -> None:
 def test_a_pool_that_is_made_anew_with_other_memory_is_looked_for_there() -> None:
     world = new_world()
     world.settle()
-    other = make.pool(make.tenant("one"), capacity="2Gi")
-    assert other.spec.source != world.wanted.spec.source
+    other = make.pool(make.tenant("one"), directory="/other")
     world.wanted = other
     world.apply(world.decide())
     assert {spec.source for spec in world.nodes.values()} != {other.spec.source}, (
@@ -228,3 +227,19 @@ def test_a_pool_that_is_made_anew_with_other_memory_is_looked_for_there() -> Non
     world.ranges = {}
     world.apply(world.decide())
     assert {spec.source for spec in world.nodes.values()} == {other.spec.source}
+    assert not world.ranges, "first the agents have to know where it is"
+    assert said(world.settle())["Ready"].is_true
+    assert world.ranges.keys() == {"one"}
+
+
+def test_a_pool_that_is_made_anew_with_another_capacity_goes_on_in_its_memory() -> None:
+    world = new_world()
+    before = world.settle().ranges
+    world.wanted = make.pool(make.tenant("one"), make.tenant("two", "32Mi"), make.tenant("new", "1Gi"), capacity="2Gi")
+    world.apply(world.decide())
+    assert {spec.source for spec in world.nodes.values()} == {world.wanted.spec.source}
+    assert world.ranges.keys() == before.keys()
+    assert said(world.settle())["Ready"].is_true
+    assert world.ranges["new"].offset_bytes == before["two"].offset_bytes + before["two"].size_bytes
+    world.wanted = make.pool(make.tenant("one"), make.tenant("two", "32Mi"), make.tenant("new", "1Gi"), capacity="64Mi")
+    assert "new lies outside of the pool's memory" in said(world.settle())["Degraded"].message

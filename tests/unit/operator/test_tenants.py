@@ -130,7 +130,7 @@ def test_what_the_pool_label_refused_goes_at_once_and_is_made_anew() -> None:
 
 def test_a_pool_that_is_made_anew_with_other_memory_waits_for_what_is_left_in_the_old() -> None:
     old = decide(make.pool(make.tenant("one"), make.tenant("two", reclaimPolicy="Retain"))).specs
-    other = make.pool(make.tenant("one"), make.tenant("three"), capacity="2Gi")
+    other = make.pool(make.tenant("one"), make.tenant("three"), directory="/other")
     left = [old["one"].model_copy(update={"state": RangeState.RELEASING}), old["two"]]
     found = decide(other, left)
     assert found.specs == {one.namespace: one for one in left}, "nothing new, and what is Active stays so"
@@ -139,6 +139,15 @@ def test_a_pool_that_is_made_anew_with_other_memory_waits_for_what_is_left_in_th
     assert f"`kubectl delete gns {make.POOL}.two` to lose" in found.problems["three"]
     assert not decide(other).specs, "its nodes are still at the old memory"
     assert not decide(other).problems, "for a moment"
+
+
+def test_of_another_capacity_nothing_is_given_out_before_the_nodes_know_it() -> None:
+    old = decide(make.pool(make.tenant("one", reclaimPolicy="Retain"))).specs
+    larger = make.pool(make.tenant("one", reclaimPolicy="Retain"), make.tenant("two"), capacity="2Gi")
+    found = decide(larger, old.values())
+    assert found.specs == old, "the same memory: what is there goes on"
+    assert not found.problems
+    assert {one.spec.source for one in make.nodes([WRITER, OTHER])} != {larger.spec.source}
 
 
 def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() -> None:

@@ -25,6 +25,7 @@ class DaxPool:
     """One region of this node."""
 
     one_kernel = False
+    is_resizable = False
     is_volatile = False
 
     def __init__(self, match: Match, system: System, nodes: Nodes, carver: Carver) -> None:
