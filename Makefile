@@ -11,6 +11,8 @@ NATIVE := $(shell find gismo_core -path '*/_lib' -prune -o \( -name '*.c' -o -na
 C_FILES := $(shell find gismo_core/native tests/native -name '*.[ch]' 2>/dev/null)
 # More arguments for pytest: make test ARGS='-k name -x'
 ARGS ?=
+# Beside one another, whole files each; in the order of their names, which has the long ones first. TEST_JOBS=0: one after the other.
+TEST_JOBS ?= 2
 
 .PHONY: help
 help: ## this list
@@ -31,7 +33,8 @@ $(LIB): $(NATIVE) pyproject.toml tools/build.sh | venv
 
 .PHONY: test
 test: setup ## all tests of some minutes: C programs, plain and with sanitizers, and Python
-	@$(BIN)/python -m pytest -m 'not long and not integration and not e2e' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long and not integration and not e2e' \
+	  --numprocesses '$(TEST_JOBS)' --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
