@@ -163,7 +163,7 @@ class Member:
         me = view.me
         succession.check_seen(view, self._boot_id)
         if memory.is_resizable and label.has_other_size():
-            self._resize(view, label)
+            self._resize(view, memory, label)
         if label.identity() is None:
             if not me.writer:
                 nothing = self._proof.of_nothing(view, one_kernel=memory.one_kernel)
@@ -193,13 +193,15 @@ class Member:
             return replace(report, capacity_bytes=None, failures=(Failure("", "NotTheSameMemory", verdict.why),))
         return self._ranges(view, memory, label, layout, report, refused)
 
-    @staticmethod
-    def _resize(view: PoolView, label: Label) -> None:
+    def _resize(self, view: PoolView, memory: Medium, label: Label) -> None:
         """The pool was made anew with another capacity: docs/pool-label.md."""
         held = label.layout()
         if held is not None:
             check_pool(held, view.pool)
         if not view.me.writer:
+            other = self._proof.of_another_size(view, one_kernel=memory.one_kernel)
+            if other.same is False:
+                raise LabelError(other.why)
             raise Waiting("the writer node has to write the new capacity into the pool label")
         label.resize()
 

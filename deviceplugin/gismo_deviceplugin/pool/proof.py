@@ -83,6 +83,19 @@ class Proof:
             f"{writer.node} has formatted the pool, and nothing is found here: {_not_the_same(one_kernel=one_kernel)}",
         )
 
+    def of_another_size(self, view: PoolView, *, one_kernel: bool) -> Verdict:
+        """Where the label here is of another size, which the writer node puts right: not yet, or in another memory."""
+        writer = _writer(view)
+        if writer is None or writer.reached is None or writer.reached < view.me.layout_version:
+            return Verdict(None)
+        if not self._lasts(writer.node, f"size of {view.me.layout_version}"):
+            return Verdict(None)
+        return Verdict(
+            False,
+            f"{writer.node} has written the pool's capacity into the pool label, and another is found here: "
+            f"{_not_the_same(one_kernel=one_kernel)}",
+        )
+
     def finds_the_writer(self, view: PoolView, label: Label, layout_version: int, *, one_kernel: bool) -> Verdict:
         """One direction alone, by a node that may not write into this label: is what the writer wrote found here?"""
         writer = _writer(view)

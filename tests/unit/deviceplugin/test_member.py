@@ -305,6 +305,23 @@ def test_a_pool_that_is_made_anew_with_another_capacity(rack: Rack) -> None:
     assert [one.reason for one in rack.step("a").failures] == ["PoolsOverlap"]
 
 
+def test_a_copy_does_not_get_another_capacity(rack: Rack) -> None:
+    one = ranged("one")
+    rack.add("a", "b")
+    rack.ask(one)
+    rack.settle()
+    rack.directories["b"] = Path(shutil.copytree(rack.memory, rack.memory.with_name("copy")))
+    rack.capacity = 2 * CAPACITY
+    rack.bump()
+    assert rack.step("b").waiting == ("one",)
+    rack.settle(1)
+    rack.now += proof.PATIENCE_S + 1
+    (failure,) = rack.settle(1)["b"].failures
+    assert failure.reason == "NotTheSameMemory"
+    assert "a has written the pool's capacity into the pool label, and another is found here" in failure.message
+    assert rack.reports["b"].same_memory is False
+
+
 def test_the_label_is_believed_more_than_the_api(rack: Rack) -> None:
     """etcd was lost, and the pool made anew: nothing is formatted over what is there, and the conflict is said."""
     rack.add("a")
