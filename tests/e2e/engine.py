@@ -107,9 +107,10 @@ def bring_up() -> None:
     """An engine answers afterwards."""
     if answers():
         return
-    missing = sorted({package for program, package in _PACKAGES.items() if not shutil.which(program)})
-    if missing:
-        raise EngineFailed(f"missing; install with: apt-get install --no-install-recommends {' '.join(missing)}")
+    if missing := _missing():
+        _install(missing)
+        if answers():
+            return  # a package that starts its service
     if os.geteuid():
         raise EngineFailed("no container engine answers, and only root can start one: start yours, or be root")
     home = folder()
@@ -134,6 +135,32 @@ def bring_up() -> None:
         if process.poll() is not None or time.monotonic() > end:
             raise EngineFailed(f"dockerd does not answer: {(home / 'dockerd.log').read_text()[-2000:]}")
         time.sleep(0.2)
+
+
+def _missing() -> list[str]:
+    """Debian packages of the programs that are not there."""
+    return sorted({package for program, package in _PACKAGES.items() if not shutil.which(program)})
+
+
+def _install(packages: list[str]) -> None:
+    """On Debian as root; elsewhere EngineFailed says what to install."""
+    if os.geteuid() or not shutil.which("apt-get"):
+        raise EngineFailed(f"missing; install with: apt-get install --no-install-recommends {' '.join(packages)}")
+    print(f"installing {' '.join(packages)}", file=sys.stderr, flush=True)
+    # RUNLEVEL: where services are started by scripts, none is; the engine is started here, and stopped again.
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (
+        ["apt-get", "-qq", "update"],
+        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages],
+    ):
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise EngineFailed(f"{' '.join(command)}: {done.stdout[-2000:]}")
+    if left := _missing():
+        raise EngineFailed(f"installed, and their programs are not found: {', '.join(left)}")
 
 
 def take_down() -> None:
