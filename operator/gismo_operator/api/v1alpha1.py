@@ -142,7 +142,6 @@ class Source(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule("has(self.dax) != has(self.emulated)", "say exactly one of dax and emulated"),
-                rule("self == oldSelf", "a pool keeps its memory: make another pool"),
             ]
         }
     )
@@ -226,6 +225,8 @@ class PoolSpec(Model):
                     "!has(self.source.emulated) || !has(self.coherence) || self.coherence == 'hardware'",
                     "emulated memory is one machine's, so its coherence is hardware",
                 ),
+                # Of a pool alone: its GismoNodes outlive it, and get the memory of the next one of its name.
+                fixed("a pool keeps its memory: make another pool", "source"),
                 rule(
                     "!has(oldSelf.coherence) || (has(self.coherence) && self.coherence == oldSelf.coherence)",
                     "the coherence cannot be changed: the stores were formatted for it",
