@@ -185,6 +185,23 @@ def test_a_pool_that_is_deleted_lets_its_ranges_go(world: Cluster) -> None:
     assert (back.state, back.storeUUID) == ("Active", store)
 
 
+@pytest.mark.parametrize("memory", [{"capacity": "2Gi"}, {"capacity": "1Gi", "directory": "/elsewhere"}])
+def test_a_pool_that_is_made_anew_has_its_own_memory(world: Cluster, memory: dict[str, str]) -> None:
+    world.apply(TEAM_A)
+    world.settle()
+    world.pools.delete(name=POOL)
+    world.settle()
+    world.clock.now += 60
+    world.agents()
+    world.settle()
+    assert not world.namespaces()
+    world.apply_pool(POOL, memory, TEAM_B)
+    world.settle()
+    assert world.condition("Ready")[:2] == ("True", "Ready")
+    wanted = {"directory": "/var/lib/gismo/emulated", **memory}
+    assert [one.spec.source.emulated.to_dict() for one in world.nodes.get().items] == [wanted] * 2
+
+
 def test_an_old_leader_gets_a_conflict(world: Cluster) -> None:
     from gismo_operator.kube import Stale
     from gismo_operator.reconcile import plan
