@@ -9,19 +9,11 @@ import pytest
 from cleaning import remove_all
 from resources import Resources
 
+from set_clock import Clock
+
 pytestmark = pytest.mark.integration
 
 POOL = "rack7"
-
-
-class Clock:
-    """A time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Cluster(Resources):

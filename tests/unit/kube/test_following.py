@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from gismo_kube.following import Following
+from set_clock import Clock
 
 _POOLS = "/apis/gismo.io/v1alpha1/gismopools"
 _NODES = "/api/v1/nodes"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_kind_is_listed_when_its_watch_begins() -> None:

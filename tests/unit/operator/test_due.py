@@ -5,16 +5,7 @@ from __future__ import annotations
 import threading
 
 from gismo_operator.due import Due
-
-
-class Clock:
-    """A time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from set_clock import Clock
 
 
 def test_a_pool_stands_in_it_once_and_at_the_earliest_time() -> None:

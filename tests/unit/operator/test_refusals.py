@@ -8,16 +8,7 @@ import kube_objects as make
 from gismo_operator.api.v1alpha1 import GismoNamespace
 from gismo_operator.reconcile import tenants
 from gismo_operator.refusals import Refusals
-
-
-class Clock:
-    """A time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from set_clock import Clock
 
 
 def made(number: int, name: str = "one") -> GismoNamespace:
