@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import ports
 import ray_pool
 
 
@@ -34,7 +34,7 @@ def running(
     start_s: float = 240,
 ) -> Iterator[Head]:
     """Start it and wait until it says that it runs."""
-    gcs, client, board, agent, metrics = _free_ports(5)
+    gcs, client, board, agent, metrics = ports.free(5)
     arguments = [
         "--head", f"--port={gcs}", f"--ray-client-server-port={client}", f"--include-dashboard={dashboard}",
         f"--dashboard-port={board}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
@@ -57,7 +57,7 @@ def another_node(
     start_s: float = 240,
 ) -> Iterator[None]:
     """One more node of a cluster, as `ray start --address` makes it."""
-    agent, metrics = _free_ports(2)
+    agent, metrics = ports.free(2)
     arguments = [
         f"--address={head.address}", f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
     ]  # fmt: skip
@@ -89,12 +89,3 @@ def _started(
         yield said
     finally:
         ray_pool.end_session(process)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 import binaries
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+import ports
 
 _TOKEN = "of-the-tests"
 # What service accounts ask for, and what they get.
@@ -66,19 +67,12 @@ current-context: test
         return path
 
 
-def free_port() -> int:
-    """On loopback."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @contextmanager
 def running(folder: Path) -> Iterator[ControlPlane]:
     """Start it, with all its files below folder; stop it at the end."""
     etcd, apiserver = binaries.ensure("etcd"), binaries.ensure("kube-apiserver")
     folder.mkdir(parents=True, exist_ok=True)
-    client, peer, port = free_port(), free_port(), free_port()
+    client, peer, port = ports.free(3)
     key = folder / "service-accounts.key"
     key.write_bytes(
         rsa.generate_private_key(65537, 2048).private_bytes(

@@ -19,13 +19,14 @@ from typing import Any
 
 import accounts
 import chart
-from apiserver import ControlPlane, free_port
+from apiserver import ControlPlane
 from cleaning import remove_all
 from fake_kubelet import Kubelet, Pod
 from prometheus_client.parser import text_string_to_metric_families
 from resources import OWN, Resources
 
 import gismo_core
+import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 DAX_AGENT = Path(__file__).with_name("dax_agent.py")
@@ -52,7 +53,7 @@ class Cluster(Resources):
 
     def start(self, name: str, *more: str, program: str = "", cwd: Path | None = None) -> None:
         """The operator (another one: any name that begins so), or the agent of a node. program: Python in the module's place."""
-        self.ports[name] = free_port()
+        self.ports[name] = ports.free(1)[0]
         if name.startswith("operator"):
             where, command = "operator", ["-m", "gismo_operator", "--namespace", chart.NAMESPACE]
         else:

@@ -175,11 +175,16 @@ def test_a_slice_of_an_argument_is_passed_on_without_a_copy(cluster: Any) -> Non
 
 def test_the_descriptor_is_of_constant_size(cluster: Any) -> None:
     context = cluster._private.worker.global_worker.get_serialization_context()
-    # With tokens that are ready: one made at once is a put's ObjectRef, which bears the object's status, 37 bytes more.
+    # With tokens that are all in the same state, since Ray sends that along: nothing while the call that made them is
+    # not answered, 23 bytes then, 37 for a put's ObjectRef, which one that is made at once is.
     here().own_token()
     end = time.monotonic() + 30
     while len(here()._own.tokens) < 3 and time.monotonic() < end:
         time.sleep(0.01)
+    tokens = list(here()._own.tokens)
+    answered, _ = cluster.wait(tokens, num_returns=len(tokens), timeout=30)
+    assert len(answered) >= 3
+    del tokens, answered
     sizes = set()
     for value in (np.zeros(N), [np.full(90_000, i, dtype=np.uint8) for i in range(100)], b"x" * (1 << 20)):
         # As .remote() calls it: the allow list goes by the caller.
