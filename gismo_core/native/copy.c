@@ -30,6 +30,7 @@
  * equal at 4 KiB; 32 KiB leaves cached what fits the first-level cache. A short copy, back to back, with CRC: 16 B
  * 12 ns, 256 B 24 ns, 1 KiB 32 ns, 2 KiB 45 ns, against 8, 10, 26 and 60 ns of memcpy and then crc32c without a guard.
  * CRC alone on cached 64 KiB: table 1.8, sse4.2 28, avx512 59 GB/s; fused into a streaming copy of 1 MiB: 1.7, 11, 22.
+ * On a Zen 3, which has no avx512: sse4.2 24.5, avx2 25.7; fused 10.3, 18.4; a streaming copy without one 16.0.
  */
 #include "copy.h"
 

@@ -15,6 +15,7 @@
 #include "gismo.h"
 
 #define FEATURES_KNOWN (1u << 31)
+#define XCR0_YMM_STATE 0x06u /* sse, avx */
 #define XCR0_ZMM_STATE 0xE6u /* sse, avx, opmask, upper halves of zmm0-15, zmm16-31 */
 
 static uint32_t read_xcr0(void) {
@@ -31,7 +32,7 @@ static uint32_t detect(void) {
         features |= CPU_SSE42;
     if (c & bit_PCLMUL)
         features |= CPU_PCLMULQDQ;
-    int zmm_saved = (c & bit_OSXSAVE) && (read_xcr0() & XCR0_ZMM_STATE) == XCR0_ZMM_STATE;
+    const uint32_t saved = c & bit_OSXSAVE ? read_xcr0() : 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return features;
     if (b & bit_CLWB)
@@ -40,7 +41,9 @@ static uint32_t detect(void) {
         features |= CPU_CLFLUSHOPT;
     if (c & (1u << 28))
         features |= CPU_MOVDIR64B;
-    if ((b & bit_AVX512F) && zmm_saved)
+    if ((b & bit_AVX2) && (saved & XCR0_YMM_STATE) == XCR0_YMM_STATE)
+        features |= CPU_AVX2;
+    if ((b & bit_AVX512F) && (saved & XCR0_ZMM_STATE) == XCR0_ZMM_STATE)
         features |= CPU_AVX512F;
     if (c & bit_VPCLMULQDQ)
         features |= CPU_VPCLMULQDQ;

@@ -15,6 +15,7 @@ enum cpu_feature {
     CPU_PUBLIC_MASK = (1u << 6) - 1,
     /* Only for use inside the core. */
     CPU_PCLMULQDQ = 1u << 8,
+    CPU_AVX2 = 1u << 9, /* and the kernel saves the ymm registers */
 };
 
 /* Any thread, any time; cheap after the first call. */

@@ -29,7 +29,13 @@ uint32_t crc32c_combine_operator(uint64_t length_b);
 uint32_t crc32c_combine_with(uint32_t operator_b, uint32_t crc_a, uint32_t crc_b);
 
 /* For tests and benchmarks: one implementation by name. */
-enum crc32c_implementation { CRC32C_TABLE, CRC32C_SSE42, CRC32C_AVX512, CRC32C_IMPLEMENTATIONS };
+enum crc32c_implementation {
+    CRC32C_TABLE,
+    CRC32C_SSE42,
+    CRC32C_AVX2,
+    CRC32C_AVX512,
+    CRC32C_IMPLEMENTATIONS,
+};
 bool crc32c_is_usable(enum crc32c_implementation implementation);
 uint32_t crc32c_copy_by(enum crc32c_implementation implementation, uint32_t crc, void *dst, const void *src, size_t n,
                         enum crc32c_store store);
