@@ -47,8 +47,8 @@ _new_view: Callable[[type[View]], View] = object.__new__
 _new_draft: Callable[[type[Draft]], Draft] = object.__new__
 _new_handle: Callable[[type[Handle]], Handle] = object.__new__
 _set_raw: Callable[[Handle, bytes], None] = Handle.__dict__["raw"].__set__
-_CBytes = _native.CBytes
 _CHandle = _native.CHandle
+_CRawHandle = _native.CRawHandle
 _CObject = _native.CObject
 _CView = _native.CView
 
@@ -179,7 +179,7 @@ class Store:
         "_c_create",
         "_c_delete",
         "_c_get",
-        "_c_put_bytes",
+        "_c_put_one",
         "_info",
         "_native",
         "_path",
@@ -201,7 +201,7 @@ class Store:
         native.seal = native.careful(library.slow.seal) if software else library.quick.seal
         self._c_create: Callable[..., int] = library.quick.create
         self._c_get: Callable[..., int] = native.careful(library.slow.get) if software else library.quick.get
-        self._c_put_bytes: Callable[..., int] = library.put_bytes
+        self._c_put_one: Callable[..., int] = library.put_one
         self._c_delete: Callable[..., int] = library.delete
 
     @property
@@ -261,26 +261,27 @@ class Store:
 
         Errors: StoreFull, NameTaken, InvalidArgument (not bytes-like, not C-contiguous), StoreClosed.
         """
-        raw = _CHandle()
-        options = _AT_ONCE if name is None and not tag else _create_options(name, tag)
         if type(buffers) is bytes and len(buffers) < _QUICK_PUT_BYTES and wait_s is None:
-            status = self._c_put_bytes(self._native.pointer, _CBytes(buffers, len(buffers)), 1, options, raw)
+            at_once = _AT_ONCE_REFERENCE if name is None and not tag else ctypes.byref(_create_options(name, tag))
+            made = _CRawHandle()
+            status = self._c_put_one(self._native.pointer, buffers, len(buffers), at_once, made)
             if not status:
                 handle = _new_handle(Handle)
-                _set_raw(handle, *first_48(raw))
+                _set_raw(handle, made.raw)
                 return handle
             if status != errors.EFULL:
                 raise self._error(status, errors.NameTaken)
         native = self._native
         if native.closed:
             raise self._error(errors.ECLOSED)
+        raw = _CHandle()
+        options = _create_options(name, tag)
         with Pinned(buffers) as pinned:
             status = errors.EFULL
             if pinned.total_bytes < _QUICK_PUT_BYTES and wait_s is None:
                 status = native.library.quick_put(native.pointer, pinned.entries, pinned.count, options, raw)
             if status == errors.EFULL:  # room that is coming back is waited for without the GIL
                 put = native.library.slow_put
-                options = _create_options(name, tag)
                 status = self._waiting(
                     lambda wait_ns: put(native.pointer, pinned.entries, pinned.count, _wait(options, wait_ns), raw),
                     errors.EFULL,
@@ -580,7 +581,7 @@ class Store:
 
     def close(self) -> None:
         """Leave the store: unsealed objects are aborted. Exported buffers stay valid until dropped. Repeatable."""
-        self._c_create = self._c_get = self._c_put_bytes = self._c_delete = _closed
+        self._c_create = self._c_get = self._c_put_one = self._c_delete = _closed
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -725,6 +726,7 @@ def _lengths(lengths: Sequence[int]) -> Any:
 
 
 _AT_ONCE = _native.CreateOptions(wait_ns=_WAIT_NEVER)  # never changed: shared by all calls
+_AT_ONCE_REFERENCE = ctypes.byref(_AT_ONCE)
 
 
 def _wait(options: _native.CreateOptions, wait_ns: int) -> _native.CreateOptions:

@@ -25,7 +25,7 @@ extern "C" {
 #define GISMO_API __attribute__((visibility("default")))
 
 /* Changes whenever a struct or a signature below changes; the binding refuses another one. */
-#define GISMO_ABI_VERSION 3u
+#define GISMO_ABI_VERSION 4u
 
 enum gismo_status {
     GISMO_OK = 0,
@@ -175,6 +175,9 @@ typedef struct gismo_buffer {
 /* create + copy (CRC32C fused in) + seal. options->buffers and ->buffer_bytes are ignored. */
 GISMO_API int gismo_put(gismo_store *store, const gismo_buffer *buffers, uint32_t count,
                         const gismo_create_options *options, gismo_handle *out);
+/* The same for one short buffer: a binding has less to convert. */
+GISMO_API int gismo_put_one(gismo_store *store, const void *data, uint32_t length, const gismo_create_options *options,
+                            gismo_handle *out);
 
 typedef struct gismo_view {
     const void *data;      /* read-only mapping */

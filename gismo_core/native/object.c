@@ -468,3 +468,9 @@ int gismo_put(struct gismo_store *s, const gismo_buffer *buffers, uint32_t count
         return status;
     return GUARDED(s, put(s, buffers, count, o, out));
 }
+
+int gismo_put_one(struct gismo_store *s, const void *data, uint32_t length, const gismo_create_options *o,
+                  gismo_handle *out) {
+    const gismo_buffer buffer = {data, length};
+    return gismo_put(s, &buffer, 1, o, out);
+}
