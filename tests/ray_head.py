@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ports
 import ray_pool
+from gismo_core.bench import ray_logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def running(
     *,
     python: Path | str = sys.executable,
     dashboard: bool = False,
-    start_s: float = 240,
+    start_s: float = 2 * ray_pool.RAYLET_START_S,
 ) -> Iterator[Head]:
     """Start it and wait until it says that it runs."""
     gcs, client, board, agent, metrics = ports.free(5)
@@ -54,7 +55,7 @@ def another_node(
     folder: Path,
     *,
     python: Path | str = sys.executable,
-    start_s: float = 240,
+    start_s: float = 2 * ray_pool.RAYLET_START_S,
 ) -> Iterator[None]:
     """One more node of a cluster, as `ray start --address` makes it."""
     agent, metrics = ports.free(2)
@@ -70,6 +71,31 @@ def another_node(
 def _started(
     arguments: list[str], environment: dict[str, str], folder: Path, python: Path | str, start_s: float
 ) -> Iterator[str]:
+    process, said = _start(arguments, environment, folder, python, start_s)
+    try:
+        yield said
+    finally:
+        ray_pool.end_session(process)
+
+
+class _NotUpError(RuntimeError):
+    pass
+
+
+def _start(
+    arguments: list[str], environment: dict[str, str], folder: Path, python: Path | str, start_s: float
+) -> tuple[subprocess.Popen[bytes], str]:
+    """`ray start`, a second time if Ray does not come up (see RAYLET_START_S): the process, and what it said."""
+    try:
+        return _start_once(arguments, environment, folder, python, start_s)
+    except _NotUpError as error:
+        print(f"once more, for {error}", file=sys.stderr)
+        return _start_once(arguments, environment, folder, python, start_s)
+
+
+def _start_once(
+    arguments: list[str], environment: dict[str, str], folder: Path, python: Path | str, start_s: float
+) -> tuple[subprocess.Popen[bytes], str]:
     command = [
         str(python), "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2",
         f"--object-store-memory={100 << 20}", *arguments,
@@ -80,12 +106,14 @@ def _started(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+    end = time.monotonic() + start_s
     try:
-        end = time.monotonic() + start_s
         while "Ray runtime started" not in (said := log.read_text(errors="replace")):
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"ray start did not come up:\n{said[-3000:]}")
+                last = ray_logs.said_last(Path(environment["RAY_TMPDIR"]) / "ray")
+                raise _NotUpError(f"ray start did not come up:\n{said[-3000:]}\n{last}")
             time.sleep(0.1)
-        yield said
-    finally:
+    except BaseException:
         ray_pool.end_session(process)
+        raise
+    return process, said

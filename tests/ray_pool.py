@@ -20,6 +20,9 @@ from pathlib import Path
 import gismo_core
 
 MiB = 1024**2
+# On a machine that is busy with other tests. A raylet whose agents need more than 15 s to start ends (Ray 2.60, and no
+# setting changes that), so whoever can starts it again.
+RAYLET_START_S = 60
 _AUTH_TOKEN = secrets.token_hex(32)
 
 # What programs begin with: a small cluster in this process, and how to tell where an array lies.
@@ -121,7 +124,7 @@ class Pool:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_DEDUP_LOGS": "0",
-            "RAY_raylet_start_wait_time_s": "240",  # on a machine that is busy with other tests
+            "RAY_raylet_start_wait_time_s": str(RAYLET_START_S),
             "PYTHONDONTWRITEBYTECODE": None,
             **more,
         }

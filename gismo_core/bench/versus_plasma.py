@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gismo_core.bench import ray_logs
 from gismo_core.bench.versus import Contender, group
 
 if TYPE_CHECKING:
@@ -61,20 +64,30 @@ class Plasma:
 def start(nbytes: int) -> Iterator[list[Contender]]:
     """A local Ray cluster of one node with a warm plasma store."""
     os.environ["RAY_preallocate_plasma_memory"] = "1"  # noqa: SIM112 - so it is called; the raylet reads it
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     # Short: socket paths below it may have 107 bytes.
     directory = tempfile.mkdtemp(prefix="gb-", dir="/tmp")
     try:
-        ray.init(
-            num_cpus=1,
-            object_store_memory=nbytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=directory,
-        )
+        for once_more in (True, False):
+            try:
+                ray.init(
+                    num_cpus=1,
+                    object_store_memory=nbytes,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=directory,
+                )
+                break
+            except Exception as error:
+                # A raylet ends when its agents took longer than 15 s to start, as they may when nothing is cached.
+                print(f"Ray does not start: {error}\n{ray_logs.said_last(Path(directory))}", file=sys.stderr)
+                if not once_more:
+                    raise
+                ray.shutdown()
         yield [Plasma(ray)]
     finally:
         ray.shutdown()
