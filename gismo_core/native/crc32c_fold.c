@@ -34,6 +34,9 @@ TARGET_SSE42 ALWAYS_INLINE uint32_t reduce16(__m128i y) {
     return (uint32_t)_mm_crc32_u64(_mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(y)), (uint64_t)_mm_extract_epi64(y, 1));
 }
 
+/* The dst of a CRC alone: it is not written, but zero may be added to it, which C forbids for NULL. */
+static uint8_t nowhere;
+
 /* ---- avx2: half a line at a time ----------------------------------------------------------------- */
 
 TARGET_AVX2 ALWAYS_INLINE __m256i take_half(uint8_t *dst, const uint8_t *src, const enum crc32c_store store) {
@@ -52,7 +55,7 @@ TARGET_AVX2 ALWAYS_INLINE __m256i fold32(__m256i accumulator, __m256i by, __m256
 
 TARGET_AVX2 ALWAYS_INLINE uint32_t body_avx2(uint32_t crc, uint8_t *dst, const uint8_t *src, size_t n,
                                              const enum crc32c_store store) {
-    const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays NULL when there is none */
+    const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays where it is when nothing is stored */
     uint32_t c = ~crc;
     if (n >= FOLDING_PAYS_BYTES || (store == CRC32C_STORE_STREAM && n >= 64)) {
         const __m256i by_128_bytes = _mm256_broadcastsi128_si256(BY_128_BYTES);
@@ -88,7 +91,7 @@ TARGET_AVX2 ALWAYS_INLINE uint32_t body_avx2(uint32_t crc, uint8_t *dst, const u
 
 TARGET_AVX2 uint32_t crc32c_copy_avx2(uint32_t crc, void *dst, const void *src, size_t n, enum crc32c_store store) {
     if (store == CRC32C_STORE_NONE)
-        return body_avx2(crc, NULL, src, n, CRC32C_STORE_NONE);
+        return body_avx2(crc, &nowhere, src, n, CRC32C_STORE_NONE);
     if (store == CRC32C_STORE_CACHED)
         return body_avx2(crc, dst, src, n, CRC32C_STORE_CACHED);
     return body_avx2(crc, dst, src, n, CRC32C_STORE_STREAM);
@@ -113,7 +116,7 @@ TARGET_AVX512 ALWAYS_INLINE __m512i fold64(__m512i accumulator, __m512i by, __m5
 
 TARGET_AVX512 ALWAYS_INLINE uint32_t body_avx512(uint32_t crc, uint8_t *dst, const uint8_t *src, size_t n,
                                                  const enum crc32c_store store) {
-    const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays NULL when there is none */
+    const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays where it is when nothing is stored */
     uint32_t c = ~crc;
     if (n >= FOLDING_PAYS_BYTES || (store == CRC32C_STORE_STREAM && n >= 64)) {
         const __m512i by_256_bytes = _mm512_broadcast_i32x4(BY_256_BYTES);
@@ -151,7 +154,7 @@ TARGET_AVX512 ALWAYS_INLINE uint32_t body_avx512(uint32_t crc, uint8_t *dst, con
 
 TARGET_AVX512 uint32_t crc32c_copy_avx512(uint32_t crc, void *dst, const void *src, size_t n, enum crc32c_store store) {
     if (store == CRC32C_STORE_NONE)
-        return body_avx512(crc, NULL, src, n, CRC32C_STORE_NONE);
+        return body_avx512(crc, &nowhere, src, n, CRC32C_STORE_NONE);
     if (store == CRC32C_STORE_CACHED)
         return body_avx512(crc, dst, src, n, CRC32C_STORE_CACHED);
     return body_avx512(crc, dst, src, n, CRC32C_STORE_STREAM);
