@@ -3,7 +3,8 @@
  *
  * Each use of GISMO_SITE puts a record into the linker section gismo_sites; its address is its identity and the section's
  * length is the number of sites. So the build counts them, not a person. Without GISMO_SITES nothing is left of it.
- * SHARED: the next instruction stores to the medium. LOCAL: it changes the host's state directory.
+ * SHARED: the next instruction stores to the medium. LOCAL: it changes the host's state directory. READ: what was read
+ * before and what is read next need not be of one moment.
  */
 #ifndef GISMO_SITES_H
 #define GISMO_SITES_H
@@ -12,7 +13,7 @@
 
 #ifdef GISMO_SITES
 
-enum gismo_site_kind { GISMO_SITE_SHARED = 1, GISMO_SITE_LOCAL = 2 };
+enum gismo_site_kind { GISMO_SITE_SHARED = 1, GISMO_SITE_LOCAL = 2, GISMO_SITE_READ = 3 };
 
 struct gismo_site {
     const char *file;

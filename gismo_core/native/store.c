@@ -417,10 +417,15 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
     if (prim_load64(&record->word) != FMT_WORD(h->generation, GISMO_SEALED) ||
         delete_is_pending(s, h->slot, h->generation))
         return gone(h);
-    if (record->flags & FMT_SLOT_INTERNAL)
-        return fail(GISMO_EINVAL, "slot %u is a table of the store itself", h->slot);
-    if (!fits(record, h)) /* of a sealed object nothing changes; if it is gone by now, so is the question */
-        return damaged_handle(h);
+    GISMO_SITE(READ);
+    const bool internal = record->flags & FMT_SLOT_INTERNAL;
+    if (internal || !fits(record, h)) {
+        /* Of a sealed object nothing changes, but another may have deleted it meanwhile, and the slot is another's now. */
+        prim_refresh(s->software, record, sizeof *record);
+        if (prim_load64(&record->word) != FMT_WORD(h->generation, GISMO_SEALED))
+            return gone(h);
+        return internal ? fail(GISMO_EINVAL, "slot %u is a table of the store itself", h->slot) : damaged_handle(h);
+    }
     uint32_t chunk = h->slot / FMT_CHUNK_SLOTS;
     int status;
     store_lock(s);

@@ -1709,8 +1709,8 @@ int main(int argc, char **argv) {
             uint64_t hits;
             gismo_sites_info(i, &file, &function, &line, &kind, &hits);
             const char *base = strrchr(file, '/');
-            printf("%u %s %s %u %s\n", i, kind == GISMO_SITE_SHARED ? "shared" : "local", base ? base + 1 : file, line,
-                   function);
+            const char *const kinds[] = {"", "shared", "local", "read"};
+            printf("%u %s %s %u %s\n", i, kinds[kind], base ? base + 1 : file, line, function);
         }
         return 0;
     }
