@@ -75,8 +75,8 @@ class Kube:
 
     # ---- reading ---------------------------------------------------------------------------------
 
-    def observe(self, pool: str, waited: Callable[[GismoNamespace], bool]) -> Observed:
-        """All that a decision about this pool depends on."""
+    def observe(self, pool: str) -> Observed:
+        """All that a decision about this pool depends on, but for what depends on the time."""
         try:
             wanted = GismoPool.model_validate(self._pools.get(name=pool, _request_timeout=REQUEST_S).to_dict())
         except NotFoundError:
@@ -90,7 +90,6 @@ class Kube:
             namespaces=tuple(ranges),
             nodes=tuple(nodes),
             cluster=tuple(self._cluster()),
-            waited=frozenset(one.spec.namespace for one in ranges if waited(one)),
         )
 
     def _list(self, resource: Any, fields: str | None = None) -> Iterable[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from gismo_operator.api.v1alpha1 import GismoNamespace, RangeState
@@ -46,7 +47,7 @@ class Reconciler:
 
     def step(self, pool: str) -> tuple[float | None, Result]:
         """look(), and what it was."""
-        observed = self._kube.observe(pool, self._waited)
+        observed = self._timed(self._kube.observe(pool))
         decided = plan.decide(observed)
         try:
             wrote = self._kube.carry_out(observed, decided)
@@ -59,20 +60,25 @@ class Reconciler:
         waiting = [
             HIDDEN_S - (self._clock() - self._releasing_since[one.spec.store_uuid])
             for one in observed.namespaces
-            if one.spec.store_uuid in self._releasing_since and not self._waited(one)
+            if one.spec.state is RangeState.RELEASING and one.spec.namespace not in observed.shares_seen
         ]
         stays = refused(observed) - decided.released
         waiting += [self._refusals.left_s(one) for one in observed.namespaces if one.spec.namespace in stays]
         return max(0.1, min(waiting)) if waiting else None, "unchanged"
 
-    def _waited(self, one: GismoNamespace) -> bool:
-        """Has this been Releasing for so long that every share that was given is seen; or is it time to make it anew, should it
-        be refused?"""
-        is_ripe = not self._refusals.left_s(one)
+    def _timed(self, observed: Observed) -> Observed:
+        """With what has been so for long enough."""
+        return replace(
+            observed,
+            shares_seen=frozenset(one.spec.namespace for one in observed.namespaces if self._are_shares_seen(one)),
+            may_be_anew=frozenset(one.spec.namespace for one in observed.namespaces if not self._refusals.left_s(one)),
+        )
+
+    def _are_shares_seen(self, one: GismoNamespace) -> bool:
         if one.spec.state is RangeState.QUARANTINED:
             return True  # it is only after it has been Releasing for so long
         if one.spec.state is not RangeState.RELEASING:
             self._releasing_since.pop(one.spec.store_uuid, None)
-            return is_ripe
+            return False
         since = self._releasing_since.setdefault(one.spec.store_uuid, self._clock())
         return self._clock() - since >= HIDDEN_S

@@ -200,9 +200,9 @@ def test_an_old_leader_gets_a_conflict(world: Cluster) -> None:
 
     world.apply(TEAM_A)
     world.settle()
-    seen = world.kube.observe(POOL, lambda _: False)  # by the old leader, who then sleeps
+    seen = world.kube.observe(POOL)  # by the old leader, who then sleeps
     world.apply({**TEAM_A, "sharesPerNode": 5}, TEAM_B)
-    old_sees = world.kube.observe(POOL, lambda _: False)
+    old_sees = world.kube.observe(POOL)
     old_plan = plan.decide(old_sees)
     world.settle()  # the new leader does the same, and more follows
     world.apply({**TEAM_A, "sharesPerNode": 9}, TEAM_B)

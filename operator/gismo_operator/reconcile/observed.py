@@ -29,6 +29,7 @@ class Observed:
     namespaces: tuple[GismoNamespace, ...] = ()
     nodes: tuple[GismoNode, ...] = ()
     cluster: tuple[ClusterNode, ...] = ()
-    # Gismo namespaces that have been Releasing for as long as a share may be hidden, and of the others those that may be made
-    # anew should the pool label have refused their range.
-    waited: frozenset[str] = frozenset()
+    # Gismo namespaces that have been given up for so long that every share that was given is seen.
+    shares_seen: frozenset[str] = frozenset()
+    # Those that may be made anew, should the pool label have refused their range.
+    may_be_anew: frozenset[str] = frozenset()

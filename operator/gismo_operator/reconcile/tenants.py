@@ -13,7 +13,7 @@ nothing is given out, neither there nor in the new. Nor before the GismoNodes ha
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gismo_operator.api import quantity
@@ -65,77 +65,104 @@ class Quarantined:
 def decide(observed: Observed, layout_version: int) -> Tenants:
     """The range of each Gismo namespace. layout_version: of the layout that this would become."""
     there = {one.spec.namespace: one for one in observed.namespaces}
-    wanted = {one.name: one for one in observed.wanted.spec.namespaces} if observed.wanted is not None else {}
-    usable = _usable(observed)
+    asked = {one.name: one for one in observed.wanted.spec.namespaces} if observed.wanted is not None else {}
     users = in_use(observed)
     not_taken = refused(observed)
     quarantined = _quarantined(observed)
-    specs: dict[str, RangeSpec] = {}
-    released = set()
-    waiting: dict[str, tuple[str, ...]] = {}
-    problems: dict[str, str] = {}
     is_elsewhere = hosts.is_elsewhere(observed)
+    problems: dict[str, str] = {}
     if is_elsewhere and there:
-        problems = dict.fromkeys(wanted, _left_elsewhere(observed.pool, there.values()))
-        wanted = {}
+        problems = dict.fromkeys(asked, _left_elsewhere(observed.pool, there.values()))
+        asked = {}
+    specs: dict[str, RangeSpec] = {}
     for name, one in there.items():
-        if name in not_taken and (name in observed.waited or one.spec.state in _GIVEN_UP):
-            released.add(name)  # for ever refused: nobody has ever had a byte of it, and nobody will
+        spec = _kept(one, asked.get(name), observed.wanted, is_elsewhere=is_elsewhere)
+        next_spec = _next(
+            one,
+            spec,
+            observed,
+            is_refused=name in not_taken,
+            is_used=name in users,
+            is_quarantined=any(each.store_uuid == spec.store_uuid for each in quarantined),
+        )
+        if next_spec is None:
             continue
-        spec = _kept(one, wanted.get(name), observed.wanted, is_elsewhere=is_elsewhere)
-        if spec.state in _GIVEN_UP:
-            holders = users.get(name, ())
-            is_known = one.spec.state in _GIVEN_UP and name in observed.waited
-            if is_known and not holders and _is_zeroed(observed, spec.store_uuid):
-                released.add(name)
-                continue
-            if spec.state is RangeState.QUARANTINED:
-                if any(each.store_uuid == spec.store_uuid for each in quarantined):
-                    released.add(name)
-                    continue
-            elif is_known and spec.force:
-                spec = spec.model_copy(update={"state": RangeState.QUARANTINED})
-            elif holders:
-                waiting[name] = holders
-        if spec != one.spec:
-            spec = spec.model_copy(update={"layout_version": layout_version})
-        specs[name] = spec
-        asked = wanted.get(name)
-        if name in not_taken:
-            problems[name] = (
-                "its range is refused again and again by the pool label, which knows of something there that the API does not: it is "
-                "made anew from time to time; see `kubectl get gnode` and the log of the agent of the writer node"
-            )
-        if asked is not None and quantity.to_bytes(asked.size) != spec.size_bytes:
-            problems[name] = (
-                f"its range has {quantity.from_bytes(spec.size_bytes)}, not {asked.size}: write the size that it has, or "
-                f"`kubectl delete gns {observed.pool}.{name}` to lose its data"
-            )
+        if next_spec != one.spec:
+            next_spec = next_spec.model_copy(update={"layout_version": layout_version})
+        specs[name] = next_spec
+        problem = _problem(next_spec, asked.get(name), is_refused=name in not_taken)
+        if problem is not None:
+            problems[name] = problem
+    released = frozenset(there.keys() - specs.keys())
+    waiting = {name: users[name] for name, one in specs.items() if one.state is RangeState.RELEASING and name in users}
+    usable = _usable(observed)
     if observed.wanted is not None and usable is not None:
         # What is released now is not free before its object has gone: until then there would be two ranges on the same bytes.
         taken = {name: spec_range(specs.get(name, one.spec)) for name, one in there.items()}
-        new = [(name, quantity.to_bytes(one.size)) for name, one in wanted.items() if name not in taken]
+        taken |= {f"{one.namespace} ({one.store_uuid})": one.where for one in quarantined}  # no name has a blank
+        new = [one for name, one in asked.items() if name not in there]
         if any(node.spec.source != observed.wanted.spec.source for node in observed.nodes):
             new = []  # the agents have to know the memory first, or its other capacity
-        taken |= {f"{one.namespace} ({one.store_uuid})": one.where for one in quarantined}  # no name has a blank
-        placed = ranges.place(taken, new, usable)
-        for name, size_bytes in new:
-            if name in placed.without_room and released:
-                continue  # when they have gone is time to say so
-            elif name in placed.without_room:
-                free = quantity.from_bytes(ranges.largest_gap(placed.ranges.values(), usable))
-                kept = [f"{observed.pool}.{each}" for each, one in specs.items() if one.state is RangeState.RETAINED]
-                more = f", or `kubectl delete gns {kept[0]}` to lose what is retained" if kept else ""
-                problems[name] = (
-                    f"there is no gap of {quantity.from_bytes(size_bytes)}: the largest is {free}; ranges never move, so "
-                    f"remove a namespace, or ask for less{more}"
-                )
-            else:
-                where = placed.ranges[name]
-                specs[name] = _new(observed.wanted, wanted[name], where, layout_version)
+        placed = ranges.place(taken, [(one.name, quantity.to_bytes(one.size)) for one in new], usable)
+        for each in new:
+            if each.name not in placed.without_room:
+                specs[each.name] = _new(observed.wanted, each, placed.ranges[each.name], layout_version)
+            elif not released:  # else: when they have gone is time to say so
+                retained = [name for name, spec in specs.items() if spec.state is RangeState.RETAINED]
+                largest = ranges.largest_gap(placed.ranges.values(), usable)
+                problems[each.name] = _no_room(observed.pool, each, largest, retained)
         for text in ranges.conflicts({name: spec_range(one) for name, one in specs.items()}, usable):
             problems[""] = text
-    return Tenants(specs, frozenset(released), waiting, problems, usable, quarantined)
+    return Tenants(specs, released, waiting, problems, usable, quarantined)
+
+
+def _next(
+    one: GismoNamespace,
+    spec: RangeSpec,
+    observed: Observed,
+    *,
+    is_refused: bool,
+    is_used: bool,
+    is_quarantined: bool,
+) -> RangeSpec | None:
+    """What becomes of a range that there is, which `spec` would be if nobody used it; None: nobody has its bytes any more."""
+    name = spec.namespace
+    was_given_up = one.spec.state in _GIVEN_UP
+    if is_refused and (was_given_up or name in observed.may_be_anew):
+        return None  # for ever refused: nobody has ever had a byte of it, and nobody will
+    if spec.state not in _GIVEN_UP:
+        return spec
+    is_known = was_given_up and name in observed.shares_seen
+    if is_known and not is_used and _is_zeroed(observed, spec.store_uuid):
+        return None
+    if spec.state is RangeState.QUARANTINED:
+        return None if is_quarantined else spec
+    if is_known and spec.force:
+        return spec.model_copy(update={"state": RangeState.QUARANTINED})
+    return spec
+
+
+def _problem(spec: RangeSpec, asked: NamespaceSpec | None, *, is_refused: bool) -> str | None:
+    """Why a range that there is is not as it is asked for."""
+    if asked is not None and quantity.to_bytes(asked.size) != spec.size_bytes:
+        return (
+            f"its range has {quantity.from_bytes(spec.size_bytes)}, not {asked.size}: write the size that it has, or "
+            f"`kubectl delete gns {spec.pool}.{spec.namespace}` to lose its data"
+        )
+    if is_refused:
+        return (
+            "its range is refused again and again by the pool label, which knows of something there that the API does not: it is "
+            "made anew from time to time; see `kubectl get gnode` and the log of the agent of the writer node"
+        )
+    return None
+
+
+def _no_room(pool: str, asked: NamespaceSpec, largest_bytes: int, retained: Sequence[str]) -> str:
+    more = f", or `kubectl delete gns {pool}.{retained[0]}` to lose what is retained" if retained else ""
+    return (
+        f"there is no gap of {quantity.from_bytes(quantity.to_bytes(asked.size))}: the largest is "
+        f"{quantity.from_bytes(largest_bytes)}; ranges never move, so remove a namespace, or ask for less{more}"
+    )
 
 
 def refused(observed: Observed) -> frozenset[str]:

@@ -35,7 +35,8 @@ class World:
                 namespaces=make.stored(self.ranges.values(), self.deleted),
                 nodes=make.nodes(self.nodes.values(), **self.status),
                 cluster=self.cluster,
-                waited=frozenset(self.ranges),
+                shares_seen=frozenset(self.ranges),
+                may_be_anew=frozenset(self.ranges),
             )
         )
 

@@ -17,15 +17,23 @@ OTHER = NodeSpec(pool=make.POOL, node="b", source=make.SOURCE, host_id=1, layout
 
 
 def decide(
-    wanted: Any, specs: Any = (), *, deleted: Any = (), waited: Any = (), version: int = 1, **status: Any
+    wanted: Any,
+    specs: Any = (),
+    *,
+    deleted: Any = (),
+    seen: Any = (),
+    may_be_anew: Any = (),
+    version: int = 1,
+    **status: Any,
 ) -> tenants.Tenants:
-    seen = make.observed(
+    observed = make.observed(
         wanted,
         namespaces=make.stored(specs, deleted),
         nodes=make.nodes([WRITER, OTHER], **status),
-        waited=frozenset(waited),
+        shares_seen=frozenset(seen),
+        may_be_anew=frozenset(may_be_anew),
     )
-    return tenants.decide(seen, version)
+    return tenants.decide(observed, version)
 
 
 def test_new_ones_get_ranges_behind_the_label_in_the_order_asked_for() -> None:
@@ -57,7 +65,7 @@ def test_removed_in_use_waits_and_says_for_whom() -> None:
     releasing = decide(make.pool(), [first]).specs["one"]
     let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     in_use = {"inUse": [{"namespace": "one", "holders": ["team/ray-head"]}], **let_go}
-    found = decide(make.pool(), [releasing], waited=["one"], a=let_go, b=in_use)
+    found = decide(make.pool(), [releasing], seen=["one"], a=let_go, b=in_use)
     assert found.specs["one"].state is RangeState.RELEASING
     assert found.waiting == {"one": ("team/ray-head on b",)}
     assert found.released == frozenset()
@@ -74,19 +82,19 @@ def test_by_force_it_is_kept_from_use_its_object_goes_and_its_name_is_free() -> 
     in_use: Any = {"layoutVersion": 1, "inUse": [{"namespace": "one", "holders": ["team/ray-head"]}]}
     early = decide(FORCED, [forced], a=let_go, b=in_use)
     assert (early.specs["one"].state, early.waiting) == (RangeState.RELEASING, {"one": ("team/ray-head on b",)})
-    assert decide(FORCED, [forced], waited=["one"], a=let_go, b=let_go).released == {"one"}, "nobody uses it"
-    found = decide(FORCED, [forced], waited=["one"], version=2, a=let_go, b=in_use)
+    assert decide(FORCED, [forced], seen=["one"], a=let_go, b=let_go).released == {"one"}, "nobody uses it"
+    found = decide(FORCED, [forced], seen=["one"], version=2, a=let_go, b=in_use)
     given_up = found.specs["one"]
     assert (given_up.state, given_up.layout_version, found.released) == (RangeState.QUARANTINED, 2, frozenset())
-    assert decide(make.pool(), [given_up], waited=["one"], a=let_go, b=in_use).specs["one"].state is given_up.state
+    assert decide(make.pool(), [given_up], seen=["one"], a=let_go, b=in_use).specs["one"].state is given_up.state
     entry = {"namespace": "one", "storeUUID": first.store_uuid, "offsetBytes": 2 * MIB, "sizeBytes": 64 * MIB}
     of_a, of_b = {**entry, "holders": []}, {**entry, "holders": ["team/ray-head"]}
-    assert not decide(FORCED, [given_up], waited=["one"], a=let_go, b={**in_use, "quarantined": [of_b]}).released, (
+    assert not decide(FORCED, [given_up], seen=["one"], a=let_go, b={**in_use, "quarantined": [of_b]}).released, (
         "the writer has not said that the pool label has it"
     )
     said: Any = {"a": {"layoutVersion": 2, "quarantined": [of_a]}, "b": {**in_use, "quarantined": [of_b]}}
     again = make.pool(make.tenant("one"))
-    found = decide(again, [given_up], waited=["one"], **said)
+    found = decide(again, [given_up], seen=["one"], **said)
     assert found.released == {"one"}
     assert not found.specs
     found = decide(again, **said)
@@ -117,12 +125,14 @@ def test_what_the_pool_label_refused_goes_at_once_and_is_made_anew() -> None:
     again = decide(wanted, [both["one"], late], **refused)
     assert (again.released, again.specs["late"]) == (frozenset(), late), "it is not time to make it anew"
     assert "refused again and again" in again.problems["late"]
-    found = decide(wanted, [both["one"], late], waited=["late"], **refused)
+    found = decide(wanted, [both["one"], late], may_be_anew=["late"], **refused)
     assert found.released == {"late"}
     assert list(found.specs) == ["one"]
     assert not found.problems
     of_another: Any = {"b": {**in_use, "refused": [late.store_uuid]}}
-    assert not decide(wanted, [both["one"], late], waited=["late"], **of_another).released, "only the writer can say so"
+    assert not decide(wanted, [both["one"], late], may_be_anew=["late"], **of_another).released, (
+        "only the writer can say so"
+    )
     anew = decide(wanted, [both["one"]], version=2, **refused).specs["late"]
     assert anew.offset_bytes == 66 * MIB
     assert anew.store_uuid != late.store_uuid
@@ -154,15 +164,15 @@ def test_removed_goes_when_hidden_shares_are_seen_and_all_nodes_have_let_go() ->
     first = decide(make.pool(make.tenant("one"))).specs["one"]
     let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     everywhere: Any = {"a": let_go, "b": let_go}
-    assert decide(make.pool(), [first], waited=["one"], **everywhere).released == frozenset(), "agents do not know yet"
+    assert decide(make.pool(), [first], seen=["one"], **everywhere).released == frozenset(), "agents do not know yet"
     releasing = decide(make.pool(), [first]).specs["one"]
     assert decide(make.pool(), [releasing], **everywhere).released == frozenset(), (
         "a share may be given and not yet seen"
     )
-    assert decide(make.pool(), [releasing], waited=["one"], a=let_go).released == frozenset()
+    assert decide(make.pool(), [releasing], seen=["one"], a=let_go).released == frozenset()
     another = {"released": ["00000000-0000-0000-0000-000000000000"]}
-    assert decide(make.pool(), [releasing], waited=["one"], a=let_go, b=another).released == frozenset()
-    gone = decide(make.pool(), [releasing], waited=["one"], **everywhere)
+    assert decide(make.pool(), [releasing], seen=["one"], a=let_go, b=another).released == frozenset()
+    gone = decide(make.pool(), [releasing], seen=["one"], **everywhere)
     assert gone.released == {"one"}
     assert not gone.specs
 
@@ -174,7 +184,9 @@ def test_released_is_what_the_writer_zeroed_and_nobody_else_can_say_so() -> None
 
     def is_released(*specs: NodeSpec, **status: Any) -> bool:
         nodes = make.nodes(specs, **status)
-        seen = make.observed(make.pool(), namespaces=make.stored([releasing]), nodes=nodes, waited=frozenset(["one"]))
+        seen = make.observed(
+            make.pool(), namespaces=make.stored([releasing]), nodes=nodes, shares_seen=frozenset(["one"])
+        )
         return "one" in tenants.decide(seen, 2).released
 
     assert is_released(WRITER, OTHER, a=let_go, b=let_go)
@@ -190,7 +202,7 @@ def test_bytes_are_free_when_their_object_has_gone() -> None:
     releasing = decide(make.pool(), [first]).specs["one"]
     let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
     wanted = make.pool(make.tenant("two", "1Gi"))
-    found = decide(wanted, [releasing], waited=["one"], a=let_go, b=let_go)
+    found = decide(wanted, [releasing], seen=["one"], a=let_go, b=let_go)
     assert found.released == {"one"}
     assert not found.specs, "as long as there is one, two would overlap it"
     assert not found.problems, "there is room as soon as one is gone"
@@ -203,7 +215,7 @@ def test_what_is_being_released_does_not_come_back() -> None:
     wanted = make.pool(make.tenant("one"))
     assert decide(wanted, [releasing]).specs["one"].state is RangeState.RELEASING
     let_go = {"layoutVersion": 1, "released": [first.store_uuid]}
-    again = decide(wanted, [releasing], waited=["one"], a=let_go, b=let_go)
+    again = decide(wanted, [releasing], seen=["one"], a=let_go, b=let_go)
     assert again.released == {"one"}
     assert "one" not in again.specs, "first the object goes, then a new one is made"
 
@@ -257,7 +269,7 @@ def test_over_any_history_nothing_in_use_is_freed_or_moved(history: list[Any]) -
             "layoutVersion": WRITER.layout_version,
         }
         found = decide(
-            wanted, there.values(), deleted=deleted & there.keys(), waited=let_go, version=version,
+            wanted, there.values(), deleted=deleted & there.keys(), seen=let_go, version=version,
             a=status, b={"released": status["released"]},
         )  # fmt: skip
         assert not found.released & used
