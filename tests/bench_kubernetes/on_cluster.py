@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,8 @@ def on_cluster() -> Iterator[None]:
         raise NotToBeMeasured("needs root, to start a container engine")
     try:
         there = cluster.kubeconfig().exists() and cluster.exists()
-        up("")
+        with contextlib.redirect_stdout(sys.stderr):  # what is measured is all that goes to stdout
+            up("")
     except binaries.NotToBeHad as error:
         raise NotToBeMeasured(str(error)) from error
     try:
