@@ -25,6 +25,8 @@ _SHARED = Path("/dev/shm/gismo-e2e")
 _IMAGES_IN_NODES = "/images"
 _LOADED = "/var/lib/gismo-e2e"
 _NETWORK = "kind"
+_LABEL = "io.x-k8s.kind.cluster"  # of kind's containers
+_FREEZER = Path("/sys/fs/cgroup/freezer")  # where cgroups are of version 1
 _WORKERS = 2
 _READY_S = 180
 _CNI_FILE = "/etc/cni/net.d/10-gismo-e2e.conflist"
@@ -78,10 +80,23 @@ def settle() -> None:
 
 def delete() -> None:
     """No cluster and no network of it afterwards."""
+    for node in engine.docker("ps", "--no-trunc", "--format={{.ID}}", f"--filter=label={_LABEL}={NAME}").split():
+        thaw(_FREEZER / "docker" / node)
     _kind("delete", "cluster", f"--kubeconfig={kubeconfig()}")
     networks = engine.docker("network", "ls", "--format={{.Name}}").split()
     if _NETWORK in networks and not _kind("get", "clusters").split():
         engine.docker("network", "rm", _NETWORK)
+
+
+def thaw(group: Path) -> None:
+    """Nothing in this cgroup (v1), and in those below it, is frozen afterwards.
+
+    A runc freezes a container for a moment while it sets its devices. If it is killed just then, with the kubelet that
+    is restarted, what it has begun stays frozen for ever, cannot be killed, and keeps its whole node from ending.
+    """
+    for state in sorted(group.rglob("freezer.state")):
+        if state.read_text().strip() != "THAWED":
+            state.write_text("THAWED")
 
 
 def forget() -> None:
