@@ -48,7 +48,7 @@
 #define LINE_BYTES 64u
 #define STREAM_FROM_BYTES (32u << 10)
 #define PARALLEL_FROM_BYTES (1u << 20)
-#define PREFETCH_BYTES 2048 /* see crc32c.c */
+#define PREFETCH_BYTES 2048 /* see crc32c_fold.c */
 
 /* ---- streaming without a CRC -------------------------------------------------------------------- */
 
