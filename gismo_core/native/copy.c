@@ -30,6 +30,7 @@
  * equal at 4 KiB; 32 KiB leaves cached what fits the first-level cache. A short copy, back to back, with CRC: 16 B
  * 12 ns, 256 B 24 ns, 1 KiB 32 ns, 2 KiB 45 ns, against 8, 10, 26 and 60 ns of memcpy and then crc32c without a guard.
  * CRC alone on cached 64 KiB: table 1.8, sse4.2 28, avx512 59 GB/s; fused into a streaming copy of 1 MiB: 1.7, 11, 22.
+ * Sapphire Rapids (one core; two): streaming with CRC 10.1; 19.3, the C library's memcpy of 1 GiB 9.8; 18.
  * On a Zen 3, which has no avx512: sse4.2 24.5, avx2 25.7; fused 10.3, 18.4; a streaming copy without one 16.0.
  */
 #include "copy.h"
@@ -41,14 +42,13 @@
 
 #include "copy_pool.h"
 #include "cpu.h"
-#include "crc32c.h"
+#include "crc32c_ways.h"
 #include "gismo.h"
 #include "guard.h"
 
 #define LINE_BYTES 64u
 #define STREAM_FROM_BYTES (32u << 10)
 #define PARALLEL_FROM_BYTES (1u << 20)
-#define PREFETCH_BYTES 2048 /* see crc32c_fold.c */
 
 /* ---- streaming without a CRC -------------------------------------------------------------------- */
 
@@ -57,18 +57,18 @@ typedef void (*stream_function)(char *dst, const char *src, size_t n);
 /* dst 64-byte aligned, n a multiple of 64. */
 static void stream_sse2(char *dst, const char *src, size_t n) {
     for (size_t i = 0; i < n; i += 64) {
-        _mm_prefetch(src + i + PREFETCH_BYTES, _MM_HINT_NTA);
+        prefetch_source(src + i, 64, PREFETCH_PAST_CACHES);
         for (size_t k = i; k < i + 64; k += 16)
             _mm_stream_si128((__m128i *)(void *)(dst + k), _mm_loadu_si128((const __m128i *)(const void *)(src + k)));
     }
 }
 
 /* One full line per store: it never waits in a write-combining buffer for its other parts. */
-__attribute__((target("avx512f"))) static void stream_avx512(char *dst, const char *src, size_t n) {
+__attribute__((target("avx512f"), always_inline)) static inline void stream_avx512(char *dst, const char *src, size_t n,
+                                                                                   const enum prefetch_to prefetch) {
     size_t i = 0;
     for (; i + 256 <= n; i += 256) {
-        for (size_t k = i; k < i + 256; k += 64)
-            _mm_prefetch(src + k + PREFETCH_BYTES, _MM_HINT_NTA);
+        prefetch_source(src + i, 256, prefetch);
         __m512i a = _mm512_loadu_si512(src + i), b = _mm512_loadu_si512(src + i + 64);
         __m512i c = _mm512_loadu_si512(src + i + 128), d = _mm512_loadu_si512(src + i + 192);
         _mm512_stream_si512((void *)(dst + i), a);
@@ -80,11 +80,22 @@ __attribute__((target("avx512f"))) static void stream_avx512(char *dst, const ch
         _mm512_stream_si512((void *)(dst + i), _mm512_loadu_si512(src + i));
 }
 
+__attribute__((target("avx512f"))) static void stream_avx512_amd(char *dst, const char *src, size_t n) {
+    stream_avx512(dst, src, n, PREFETCH_PAST_CACHES);
+}
+
+__attribute__((target("avx512f"))) static void stream_avx512_intel(char *dst, const char *src, size_t n) {
+    stream_avx512(dst, src, n, PREFETCH_SECOND_LEVEL);
+}
+
 static void stream_plain(char *dst, const char *src, size_t n) {
     static _Atomic(stream_function) chosen; /* racing first calls store the same */
     stream_function function = atomic_load_explicit(&chosen, memory_order_relaxed);
     if (function == NULL) {
-        function = cpu_features() & CPU_AVX512F ? stream_avx512 : stream_sse2;
+        uint32_t features = cpu_features();
+        function = !(features & CPU_AVX512F) ? stream_sse2
+                   : features & CPU_INTEL    ? stream_avx512_intel
+                                             : stream_avx512_amd;
         atomic_store_explicit(&chosen, function, memory_order_relaxed);
     }
     function(dst, src, n);

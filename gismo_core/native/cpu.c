@@ -26,6 +26,8 @@ static uint32_t read_xcr0(void) {
 
 static uint32_t detect(void) {
     uint32_t features = 0, a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx)
+        features |= CPU_INTEL;
     if (!__get_cpuid(1, &a, &b, &c, &d))
         return 0;
     if (c & bit_SSE4_2)

@@ -16,6 +16,7 @@ enum cpu_feature {
     /* Only for use inside the core. */
     CPU_PCLMULQDQ = 1u << 8,
     CPU_AVX2 = 1u << 9, /* and the kernel saves the ymm registers */
+    CPU_INTEL = 1u << 10,
 };
 
 /* Any thread, any time; cheap after the first call. */

@@ -5,13 +5,11 @@
  * of its 128-bit lanes. Four accumulators hide the latency of the multiplication; at the end they are folded into 16
  * bytes, which two crc32 instructions reduce. The register that is folded is the one that is stored.
  *
- * Streaming copies prefetch PREFETCH_BYTES ahead: the hardware prefetcher stops at each 4 KiB page, and a
- * non-temporal store gives the core nothing to wait on, so the copy would stall once per page (measured: +10 to 25 %).
- * A prefetch past the end of the source cannot fault.
+ * Streaming copies prefetch: see crc32c_ways.h.
  */
+#include "cpu.h"
 #include "crc32c_ways.h"
 
-#define PREFETCH_BYTES 2048
 #define TARGET_AVX2 __attribute__((target("avx2,vpclmulqdq,pclmul")))
 #define TARGET_AVX512 __attribute__((target("avx512f,vpclmulqdq,pclmul")))
 
@@ -54,7 +52,7 @@ TARGET_AVX2 ALWAYS_INLINE __m256i fold32(__m256i accumulator, __m256i by, __m256
 }
 
 TARGET_AVX2 ALWAYS_INLINE uint32_t body_avx2(uint32_t crc, uint8_t *dst, const uint8_t *src, size_t n,
-                                             const enum crc32c_store store) {
+                                             const enum crc32c_store store, const enum prefetch_to prefetch) {
     const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays where it is when nothing is stored */
     uint32_t c = ~crc;
     if (n >= FOLDING_PAYS_BYTES || (store == CRC32C_STORE_STREAM && n >= 64)) {
@@ -69,8 +67,7 @@ TARGET_AVX2 ALWAYS_INLINE uint32_t body_avx2(uint32_t crc, uint8_t *dst, const u
             __m256i x3 = take_half(dst + 96 * step, src + 96, store);
             for (src += 128, dst += 128 * step, n -= 128; n >= 128; src += 128, dst += 128 * step, n -= 128) {
                 if (store == CRC32C_STORE_STREAM)
-                    for (int i = 0; i < 128; i += 64)
-                        _mm_prefetch(src + PREFETCH_BYTES + i, _MM_HINT_NTA);
+                    prefetch_source(src, 128, prefetch);
                 x0 = fold32(x0, by_128_bytes, take_half(dst, src, store));
                 x1 = fold32(x1, by_128_bytes, take_half(dst + 32 * step, src + 32, store));
                 x2 = fold32(x2, by_128_bytes, take_half(dst + 64 * step, src + 64, store));
@@ -91,10 +88,12 @@ TARGET_AVX2 ALWAYS_INLINE uint32_t body_avx2(uint32_t crc, uint8_t *dst, const u
 
 TARGET_AVX2 uint32_t crc32c_copy_avx2(uint32_t crc, void *dst, const void *src, size_t n, enum crc32c_store store) {
     if (store == CRC32C_STORE_NONE)
-        return body_avx2(crc, &nowhere, src, n, CRC32C_STORE_NONE);
+        return body_avx2(crc, &nowhere, src, n, CRC32C_STORE_NONE, PREFETCH_PAST_CACHES);
     if (store == CRC32C_STORE_CACHED)
-        return body_avx2(crc, dst, src, n, CRC32C_STORE_CACHED);
-    return body_avx2(crc, dst, src, n, CRC32C_STORE_STREAM);
+        return body_avx2(crc, dst, src, n, CRC32C_STORE_CACHED, PREFETCH_PAST_CACHES);
+    if (cpu_features() & CPU_INTEL)
+        return body_avx2(crc, dst, src, n, CRC32C_STORE_STREAM, PREFETCH_SECOND_LEVEL);
+    return body_avx2(crc, dst, src, n, CRC32C_STORE_STREAM, PREFETCH_PAST_CACHES);
 }
 
 /* ---- avx512: a line at a time -------------------------------------------------------------------- */
@@ -115,7 +114,7 @@ TARGET_AVX512 ALWAYS_INLINE __m512i fold64(__m512i accumulator, __m512i by, __m5
 }
 
 TARGET_AVX512 ALWAYS_INLINE uint32_t body_avx512(uint32_t crc, uint8_t *dst, const uint8_t *src, size_t n,
-                                                 const enum crc32c_store store) {
+                                                 const enum crc32c_store store, const enum prefetch_to prefetch) {
     const size_t step = store == CRC32C_STORE_NONE ? 0 : 1; /* dst stays where it is when nothing is stored */
     uint32_t c = ~crc;
     if (n >= FOLDING_PAYS_BYTES || (store == CRC32C_STORE_STREAM && n >= 64)) {
@@ -130,8 +129,7 @@ TARGET_AVX512 ALWAYS_INLINE uint32_t body_avx512(uint32_t crc, uint8_t *dst, con
             __m512i x3 = take_line(dst + 192 * step, src + 192, store);
             for (src += 256, dst += 256 * step, n -= 256; n >= 256; src += 256, dst += 256 * step, n -= 256) {
                 if (store == CRC32C_STORE_STREAM)
-                    for (int i = 0; i < 256; i += 64)
-                        _mm_prefetch(src + PREFETCH_BYTES + i, _MM_HINT_NTA);
+                    prefetch_source(src, 256, prefetch);
                 x0 = fold64(x0, by_256_bytes, take_line(dst, src, store));
                 x1 = fold64(x1, by_256_bytes, take_line(dst + 64 * step, src + 64, store));
                 x2 = fold64(x2, by_256_bytes, take_line(dst + 128 * step, src + 128, store));
@@ -154,8 +152,10 @@ TARGET_AVX512 ALWAYS_INLINE uint32_t body_avx512(uint32_t crc, uint8_t *dst, con
 
 TARGET_AVX512 uint32_t crc32c_copy_avx512(uint32_t crc, void *dst, const void *src, size_t n, enum crc32c_store store) {
     if (store == CRC32C_STORE_NONE)
-        return body_avx512(crc, &nowhere, src, n, CRC32C_STORE_NONE);
+        return body_avx512(crc, &nowhere, src, n, CRC32C_STORE_NONE, PREFETCH_PAST_CACHES);
     if (store == CRC32C_STORE_CACHED)
-        return body_avx512(crc, dst, src, n, CRC32C_STORE_CACHED);
-    return body_avx512(crc, dst, src, n, CRC32C_STORE_STREAM);
+        return body_avx512(crc, dst, src, n, CRC32C_STORE_CACHED, PREFETCH_PAST_CACHES);
+    if (cpu_features() & CPU_INTEL)
+        return body_avx512(crc, dst, src, n, CRC32C_STORE_STREAM, PREFETCH_SECOND_LEVEL);
+    return body_avx512(crc, dst, src, n, CRC32C_STORE_STREAM, PREFETCH_PAST_CACHES);
 }

