@@ -45,8 +45,7 @@ bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *
     struct fmt_chunk *h = &s->chunk_headers[chunk];
     prim_refresh(s->software, h, sizeof *h);
     uint64_t word = prim_load64(&h->word);
-    memcpy(out, h, sizeof *out);
-    __asm__ volatile("" : "+m"(*out) : : "memory"); /* as in slot_read */
+    prim_read(out, h, sizeof *out);
     out->word = word;
     uint32_t kind = word & 0xff, size_class = word >> 8 & 0xff, cells = word >> 16 & 0xff;
     uint32_t cell_bytes = (uint32_t)(word >> 32);
@@ -85,8 +84,8 @@ static bool load_local(struct gismo_store *s, uint32_t chunk) {
     struct local_chunk *l = &s->local[chunk];
     struct fmt_chunk *shared = &s->chunk_headers[chunk], h;
     prim_refresh(s->software, shared, sizeof *shared);
-    if (LIKELY(l->header_crc != 0 && l->header_word == prim_load64(&shared->word) && l->header_crc == shared->crc &&
-               l->base == shared->base))
+    if (LIKELY(l->header_crc != 0 && l->header_word == prim_load64(&shared->word) &&
+               l->header_crc == prim_load32(&shared->crc) && l->base == prim_load64(&shared->base)))
         return true;
     l->header_crc = 0;
     if (!chunk_header_read(s, chunk, &h))
@@ -105,12 +104,12 @@ static bool load_local(struct gismo_store *s, uint32_t chunk) {
 }
 
 void chunk_mark(struct gismo_store *s, uint32_t chunk) {
-    loc_store(&s->claimed[chunk / 64], s->claimed[chunk / 64] | 1ull << (chunk % 64));
+    loc_store(&s->claimed[chunk / 64], loc_load(&s->claimed[chunk / 64]) | 1ull << (chunk % 64));
 }
 
 void chunk_unmark(struct gismo_store *s, uint32_t chunk) {
     if (!s->local[chunk].mine)
-        loc_store(&s->claimed[chunk / 64], s->claimed[chunk / 64] & ~(1ull << (chunk % 64)));
+        loc_store(&s->claimed[chunk / 64], loc_load(&s->claimed[chunk / 64]) & ~(1ull << (chunk % 64)));
 }
 
 /* 1 = ours, masks loaded. 0 = another has it, or its header is corrupt. */
@@ -188,7 +187,7 @@ int chunk_sweep_locked(struct gismo_store *s, int everywhere) {
         for (uint32_t k = 0; everywhere && k <= FMT_CLASSES; k++)
             bits |= loc_load(&partial_map(s, k)[w]);
         if (everywhere)
-            bits |= s->claimed[w];
+            bits |= loc_load(&s->claimed[w]);
         for (; bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             if (c >= s->chunks || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
@@ -651,7 +650,7 @@ void chunk_close_all_locked(struct gismo_store *s) {
     for (uint32_t k = 0; k <= FMT_CLASSES; k++)
         close_open(s, k);
     for (uint64_t w = 0; w < s->host.words; w++) {
-        for (uint64_t bits = s->claimed[w]; bits; bits &= bits - 1) {
+        for (uint64_t bits = loc_load(&s->claimed[w]); bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             if (s->local[c].mine)
                 chunk_settle_locked(s, c);
@@ -709,7 +708,8 @@ static void writing_to_deleted(struct gismo_store *s, uint32_t slot) {
 
 /* A name table that was made but that no lane's root names: its maker died in between. */
 static bool is_lost_table(struct gismo_store *s, uint32_t slot) {
-    if (FMT_STATE(s->slot[slot].word) != GISMO_SEALED || !(s->slot[slot].flags & FMT_SLOT_INTERNAL))
+    struct fmt_slot *record = &s->slot[slot];
+    if (FMT_STATE(prim_load64(&record->word)) != GISMO_SEALED || !(prim_load32(&record->flags) & FMT_SLOT_INTERNAL))
         return false;
     for (uint32_t level = 0; level < FMT_NAME_LEVELS; level++)
         if (loc_load(&s->host.header->name_table_slot[level]) == (uint64_t)slot + 1)
@@ -740,7 +740,8 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
             loc_add(&s->host.header->recovered_objects, 1);
             l->deleted |= 1ull << i;
         } else if (l->size_class == FMT_CLASS_LARGE && is_lost_table(s, slot)) {
-            prim_store64(&s->slot[slot].word, FMT_WORD(FMT_GENERATION(s->slot[slot].word), GISMO_DELETED));
+            prim_store64(&s->slot[slot].word,
+                         FMT_WORD(FMT_GENERATION(prim_load64(&s->slot[slot].word)), GISMO_DELETED));
             prim_publish(s->software, &s->slot[slot], 8);
             l->deleted |= 1ull << i;
         }

@@ -54,8 +54,8 @@ static void check_copy(struct check *c) {
     struct gismo_store *s = c->s;
     const uint8_t *last = s->base + s->sb.size - FMT_SUPERBLOCK_BYTES;
     struct fmt_superblock first_copy, last_copy;
-    memcpy(&first_copy, s->base, sizeof first_copy);
-    memcpy(&last_copy, last, sizeof last_copy);
+    prim_read(&first_copy, s->base, sizeof first_copy);
+    prim_read(&last_copy, last, sizeof last_copy);
     bool first_ok = first_copy.magic == FMT_MAGIC && fmt_superblock_crc(&first_copy) == first_copy.crc;
     bool last_ok = last_copy.magic == FMT_MAGIC && fmt_superblock_crc(&last_copy) == last_copy.crc;
     first_ok = first_ok && memcmp(&first_copy, &s->sb, sizeof first_copy) == 0;
@@ -88,7 +88,7 @@ static uint32_t payload_crc(struct check *c, const uint8_t *payload, uint64_t le
     uint32_t crc = 0;
     for (uint64_t at = 0; at < length; at += piece) {
         uint64_t n = length - at < piece ? length - at : piece;
-        crc = crc32c(crc, payload + at, n);
+        crc = prim_crc32c(crc, payload + at, n);
         uint64_t before = c->verified_bytes / piece;
         c->verified_bytes += n;
         if (c->flags & GISMO_FSCK_TELL && c->report && c->verified_bytes / piece != before)
@@ -285,9 +285,9 @@ static void check_lanes(struct check *c) {
             say(c, GISMO_FSCK_ERROR, "lane", UINT64_MAX, "lane %u is in no known state", lane);
         if (FMT_STATE(word) == GISMO_LANE_FREE)
             continue;
-        uint8_t identity[40];
-        memcpy(identity, s->identities[lane].boot_id, sizeof identity);
-        if (crc32c(0, identity, sizeof identity) != s->identities[lane].crc)
+        struct fmt_identity identity;
+        prim_read(&identity, &s->identities[lane], sizeof identity);
+        if (crc32c(0, identity.boot_id, 40) != identity.crc)
             say(c, GISMO_FSCK_ERROR, "lane", UINT64_MAX, "the identity of lane %u is damaged", lane);
     }
 }

@@ -23,6 +23,31 @@
 #define HOST_PROCESSES 1024u
 #define HOST_MASK_WORDS (HOST_PROCESSES / 64)
 
+/* Changes of the state directory are crash sites, too. In the simulator its stores wait in the store buffer like all others. */
+#ifdef GISMO_SIM
+#include "prim_sim.h"
+#define loc_load(p)                                                                                                    \
+    __extension__({                                                                                                    \
+        __auto_type value_ = __atomic_load_n((p), __ATOMIC_ACQUIRE);                                                   \
+        sim_local_forward((p), &value_, sizeof value_);                                                                \
+        value_;                                                                                                        \
+    })
+#define loc_store(p, v) sim_local_store((p), (uint64_t)(v), sizeof *(p))
+#define LOC_LOCKED_ sim_locked()
+#else
+#define loc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define loc_store(p, v) (GISMO_SITE(LOCAL), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
+#define LOC_LOCKED_ GISMO_SITE(LOCAL)
+#endif
+#define loc_or(p, v) (LOC_LOCKED_, __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST))
+#define loc_and(p, v) (LOC_LOCKED_, __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
+#define loc_add(p, v) (LOC_LOCKED_, __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
+#define loc_sub(p, v) (LOC_LOCKED_, __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST))
+#define loc_cas(p, expected, v)                                                                                        \
+    (LOC_LOCKED_, __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
+/* Statistics, of several threads: one may be lost now and then, which a locked instruction is not worth. */
+#define loc_count(p, n) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
+
 enum host_process_state { HOST_PROCESS_FREE = 0, HOST_PROCESS_LIVE = 1, HOST_PROCESS_REAPING = 2 };
 enum host_intent { HOST_INTENT_NONE = 0, HOST_INTENT_PAGES = 1 };
 /* How far a named draft is on its way to being the sealed object of its name: P2. */
@@ -62,12 +87,10 @@ _Static_assert(sizeof(struct host_chunk) == 256, "chunk control size");
 /* Before the first count of this process in the chunk. Atomic: from here on whoever retires here looks at our counts. */
 static inline void host_mark_pinner(struct host_chunk *c, uint32_t index) {
     uint64_t *mask = &c->pinners[index / 64], bit = 1ull << (index % 64);
-    if (__builtin_expect(__atomic_load_n(mask, __ATOMIC_ACQUIRE) & bit, 1))
+    if (__builtin_expect(loc_load(mask) & bit, 1))
         return;
-    GISMO_SITE(LOCAL);
-    __atomic_fetch_or(&c->pinner_words, 1ull << (index / 64), __ATOMIC_SEQ_CST);
-    GISMO_SITE(LOCAL);
-    __atomic_fetch_or(mask, bit, __ATOMIC_SEQ_CST);
+    loc_or(&c->pinner_words, 1ull << (index / 64));
+    loc_or(mask, bit);
 }
 
 /* An arena or a slot group, and the claim of its register. */
@@ -131,18 +154,6 @@ struct host_tables {
     uint64_t bytes; /* of the mapping */
 };
 void host_layout(const struct fmt_superblock *sb, void *base, struct host_tables *out);
-
-/* Changes of the state directory are crash sites, too. */
-#define loc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define loc_store(p, v) (GISMO_SITE(LOCAL), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
-#define loc_or(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST))
-#define loc_and(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
-#define loc_add(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
-#define loc_sub(p, v) (GISMO_SITE(LOCAL), __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST))
-/* Statistics, of several threads: one may be lost now and then, which a locked instruction is not worth. */
-#define loc_count(p, n) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
-#define loc_cas(p, expected, v)                                                                                        \
-    (GISMO_SITE(LOCAL), __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
 
 struct gismo_store;
 

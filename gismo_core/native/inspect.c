@@ -85,7 +85,7 @@ static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_inf
         if (copy.name_bytes && out->state == GISMO_SEALED) {
             uint64_t at = copy.offset + slot_extent_bytes(&copy) - copy.name_bytes;
             prim_refresh(s->software, s->base + at, copy.name_bytes);
-            memcpy(out->name, s->base + at, copy.name_bytes);
+            prim_read(out->name, s->base + at, copy.name_bytes);
             out->name_bytes = copy.name_bytes;
             if (prim_load64(&record->word) != word)
                 continue;
@@ -122,7 +122,8 @@ static int list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t
         uint64_t word = prim_load64(&record->word);
         if (FMT_STATE(word) != GISMO_SEALED || (prim_load64(&record->tag) & mask) != tag)
             continue;
-        struct fmt_slot copy = *record;
+        struct fmt_slot copy;
+        slot_read(record, &copy);
         if (prim_load64(&record->word) != word || (copy.flags & FMT_SLOT_INTERNAL) || (copy.tag & mask) != tag ||
             !slot_extent_ok(s, &copy) || deleted_here(s, (uint32_t)slot, FMT_GENERATION(word)))
             continue; /* deleted meanwhile, a table of the store, or damaged: fsck looks at those */
@@ -151,7 +152,8 @@ static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, u
     struct fmt_slot *record = &s->slot[h->slot];
     prim_refresh(s->software, record, sizeof *record);
     uint64_t word = prim_load64(&record->word);
-    struct fmt_slot copy = *record;
+    struct fmt_slot copy;
+    slot_read(record, &copy);
     if (word != FMT_WORD(h->generation, GISMO_SEALED) || deleted_here(s, h->slot, h->generation))
         return fail(GISMO_EGONE, "the object was deleted");
     if (!slot_extent_ok(s, &copy) || copy.offset != h->offset || copy.length != h->length)
@@ -159,7 +161,7 @@ static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, u
     if (offset > copy.length || bytes > copy.length - offset)
         return fail(GISMO_EINVAL, "the payload has %llu bytes only", (unsigned long long)copy.length);
     prim_refresh(s->software, s->base + copy.offset + offset, bytes);
-    memcpy(out, s->base + copy.offset + offset, bytes);
+    prim_read(out, s->base + copy.offset + offset, bytes);
     /* The bytes are reused only after the word says DELETED, and a load is not moved before an earlier one. */
     prim_fence_load();
     prim_refresh(s->software, record, sizeof *record);
@@ -293,8 +295,8 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
     out->heartbeat = prim_load64(&lane->heartbeat);
     out->heartbeat_unix_ns = prim_load64(&lane->heartbeat_unix_ns);
     out->joined_unix_ns = prim_load64(&s->identities[host_id].joined_unix_ns);
-    memcpy(out->boot_id, s->identities[host_id].boot_id, 16);
-    memcpy(out->state_dir_uuid, s->identities[host_id].state_dir_uuid, 16);
+    prim_read(out->boot_id, s->identities[host_id].boot_id, 16);
+    prim_read(out->state_dir_uuid, s->identities[host_id].state_dir_uuid, 16);
     out->is_self = !s->read_only && host_id == s->lane;
     for (uint32_t w = 0; w < FMT_MAX_ARENAS / 64; w++)
         out->arenas += (uint32_t)__builtin_popcountll(prim_load64(&lane->arena_map[w]));

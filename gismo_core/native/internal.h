@@ -114,6 +114,10 @@ int fail_errno(int status, const char *format, ...) __attribute__((format(printf
 void fail_detail(uint64_t asked, uint64_t free_bytes, uint64_t largest, uint64_t free_objects);
 
 /* Clocks. coarse: a few ns, 1-4 ms resolution, enough for creation times. */
+#ifdef GISMO_SIM
+uint64_t now_coarse_unix_ns(void);
+uint64_t now_ns(void);
+#else
 static inline uint64_t now_coarse_unix_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
@@ -124,28 +128,33 @@ static inline uint64_t now_ns(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+#endif
+
+/* wait.c */
 void sleep_ns(uint64_t ns);
+int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
+void futex_wake(uint32_t *word, int shared);
 
 /* lock.c: a futex lock of one process; remade by fork in the child. */
 void store_lock(struct gismo_store *s);
 bool store_trylock(struct gismo_store *s);
 bool store_unlock(struct gismo_store *s); /* true: somebody was waiting for it */
-int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
-void futex_wake(uint32_t *word, int shared);
+
+/* mapping.c */
+int medium_map(struct gismo_store *s);
+void medium_unmap(struct gismo_store *s);
+int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
+/* Pages for an extent that is to be written, so that writing it cannot meet a full file system. */
+int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 
 /* medium.c */
 int above_stdio(int fd); /* the same file under a number that no stray print can reach; -1 stays -1 */
 int medium_open(struct gismo_store *s, const char *path, int read_only);
 int medium_parse(const char *path, const char **bare, int *kind); /* kind: 0 unknown, 1 file, 2 dax */
 int medium_bytes(int fd, const char *bare, uint64_t *bytes, uint64_t *align, int *is_dax);
-int medium_map(struct gismo_store *s);
-void medium_unmap(struct gismo_store *s);
 int medium_lock(int fd, int64_t byte, int exclusive, uint64_t wait_ns); /* OFD lock on one byte of the medium */
 void medium_unlock(int fd, int64_t byte);
 int64_t medium_first_lock(int fd, int64_t byte, int64_t bytes); /* the first of these that another has locked, or -1 */
-int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes);
-/* Pages for an extent that is to be written, so that writing it cannot meet a full file system. */
-int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 int medium_write_superblock(struct gismo_store *s, uint64_t offset); /* the one in use, over a damaged one */
 void info_fill(const struct fmt_superblock *sb, int is_dax, gismo_info *out);
 int superblock_read(const void *first, const void *last, uint64_t medium_size, struct fmt_superblock *out);
@@ -240,13 +249,8 @@ int chunk_rebuild(struct gismo_store *s); /* tables of a new state directory fro
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out); /* range-checked */
 bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot);
 uint64_t slot_extent_bytes(const struct fmt_slot *slot); /* payload + trailer */
-/*
- * A record of the medium is read once, checked and used from the copy. The barrier keeps the compiler from reading the
- * medium a second time in place of the copy, when another value may stand there than the one that was checked.
- */
 static inline void slot_read(const struct fmt_slot *shared, struct fmt_slot *copy) {
-    __builtin_memcpy(copy, shared, sizeof *copy);
-    __asm__ volatile("" : "+m"(*copy) : : "memory");
+    prim_read(copy, shared, sizeof *copy);
 }
 static inline bool bit_get(const uint64_t *map, uint64_t i) { return loc_load(&map[i / 64]) >> (i % 64) & 1; }
 void bit_set(uint64_t *map, uint64_t i);

@@ -52,8 +52,8 @@ static void write_identity(struct gismo_store *s, const uint8_t boot[16], const 
 
 static int is_identity(struct gismo_store *s, uint32_t lane, const uint8_t boot[16], const uint8_t uuid[16]) {
     prim_refresh(s->software, &s->identities[lane], FMT_LINE);
-    return memcmp(s->identities[lane].boot_id, boot, 16) == 0 &&
-           (uuid == NULL || memcmp(s->identities[lane].state_dir_uuid, uuid, 16) == 0);
+    return prim_equal(s->identities[lane].boot_id, boot, 16) &&
+           (uuid == NULL || prim_equal(s->identities[lane].state_dir_uuid, uuid, 16));
 }
 
 static int next_incarnation(uint64_t old_value, void *ctx, uint64_t *new_value) {

@@ -1,29 +1,11 @@
 /*
- * lock.c - the lock of one process over its own allocator caches, and futex calls.
+ * lock.c - the lock of one process over its own allocator caches.
  *
  * Three states (0 free, 1 held, 2 held and somebody sleeps), after Drepper's "Futexes Are Tricky", mutex 2. An own lock and not a
  * pthread mutex because the uncontended pair must cost a few ns, because fork remakes it in the child, and because a SIGBUS that
  * leaves it held must be able to find that out (lock_owner).
  */
 #include "internal.h"
-
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared) {
-    struct timespec timeout = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
-    return (int)syscall(SYS_futex, word, FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG), expected, &timeout, NULL, 0);
-}
-
-void futex_wake(uint32_t *word, int shared) {
-    syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), INT32_MAX, NULL, NULL, 0);
-}
-
-void sleep_ns(uint64_t ns) {
-    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    nanosleep(&t, NULL);
-}
 
 static __thread char thread_mark
     __attribute__((tls_model("initial-exec"))); /* its address names the thread, cheaper than gettid */

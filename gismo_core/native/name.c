@@ -59,7 +59,7 @@ static bool slot_has_name(struct gismo_store *s, uint32_t slot, uint32_t state, 
         return false;
     uint64_t at = copy.offset + slot_extent_bytes(&copy) - bytes;
     prim_refresh(s->software, s->base + at, bytes);
-    if (memcmp(s->base + at, name, bytes) != 0)
+    if (!prim_equal(s->base + at, name, bytes))
         return false;
     prim_fence_load();
     prim_refresh(s->software, record, 8);
@@ -135,9 +135,7 @@ static bool rival_won(struct gismo_store *s, uint32_t slot, uint64_t hash, const
                 continue;
             if (slot_has_name(s, rival, GISMO_WRITING, name, bytes, other)) {
                 uint8_t *naming = &s->host.naming[rival], seen = HOST_NAMING_SEALING;
-                if (__atomic_compare_exchange_n(naming, &seen, HOST_NAMING_NONE, 0, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_ACQUIRE) ||
-                    seen != HOST_NAMING_WON)
+                if (loc_cas(naming, &seen, (uint8_t)HOST_NAMING_NONE) || seen != HOST_NAMING_WON)
                     continue;
                 if (slot_has_name(s, rival, GISMO_WRITING, name, bytes, other))
                     return true; /* it is about to store SEALED, or its maker died or froze just then */
@@ -178,7 +176,7 @@ static void publish_root(struct gismo_store *s, uint32_t level) {
     uint64_t *root = &s->lanes[s->lane].name_table[level];
     if (slot == 0 || slot > s->slots)
         return;
-    uint64_t offset = s->slot[slot - 1].offset;
+    uint64_t offset = prim_load64(&s->slot[slot - 1].offset);
     if (prim_load64(root) != offset) { /* whoever comes first writes it; all write the same */
         prim_store64(root, offset);
         prim_publish(s->software, root, 8);
@@ -191,7 +189,7 @@ static int make_table(struct gismo_store *s, uint32_t level) {
     int status = object_begin_locked(s, bytes, NULL, FMT_SLOT_INTERNAL, &object);
     if (status)
         return status;
-    memset(object.data, 0, bytes);
+    prim_zero(object.data, bytes);
     prim_flush(s->software, object.data, bytes);
     prim_fence_store();
     uint32_t slot = object.handle.slot;
@@ -212,7 +210,7 @@ static bool owner_is_stale(struct gismo_store *s, uint32_t owner_plus_1, uint32_
         return true;
     struct fmt_slot *record = &s->slot[owner_plus_1 - 1];
     uint32_t state = FMT_STATE(prim_load64(&record->word));
-    return state == GISMO_FREE || (state == GISMO_SEALED && record->name_entry != code);
+    return state == GISMO_FREE || (state == GISMO_SEALED && prim_load32(&record->name_entry) != code);
 }
 
 static bool insert_at(struct gismo_store *s, uint32_t level, uint64_t hash, uint32_t slot) {
@@ -259,7 +257,7 @@ int name_insert_locked(struct gismo_store *s, uint32_t slot, const void *name, u
 
 /* Once the slot is DELETED, at the latest before it is FREE, by the claimer of its chunk. May be repeated. */
 void name_remove(struct gismo_store *s, uint32_t slot) {
-    uint32_t entry = __atomic_load_n(&s->slot[slot].name_entry, __ATOMIC_RELAXED);
+    uint32_t entry = prim_load32(&s->slot[slot].name_entry);
     if (LIKELY(entry == 0))
         return;
     uint32_t code = entry - 1, level = code >> 28, index = code & 0x0fffffff;
@@ -287,16 +285,17 @@ void name_rebuild(struct gismo_store *s) {
             slot += FMT_CHUNK_SLOTS - 1;
             continue;
         }
-        struct fmt_slot *record = &s->slot[slot];
-        if (FMT_STATE(record->word) == GISMO_FREE)
+        struct fmt_slot record;
+        slot_read(&s->slot[slot], &record);
+        if (FMT_STATE(record.word) == GISMO_FREE)
             continue;
-        if (record->flags & FMT_SLOT_INTERNAL) {
+        if (record.flags & FMT_SLOT_INTERNAL) {
             for (uint32_t level = 0; level < FMT_NAME_LEVELS; level++)
-                if (record->offset == s->lanes[s->lane].name_table[level] &&
-                    record->length == fmt_name_entries(level) * 8)
+                if (record.offset == prim_load64(&s->lanes[s->lane].name_table[level]) &&
+                    record.length == fmt_name_entries(level) * 8)
                     s->host.header->name_table_slot[level] = slot + 1;
-        } else if (record->name_entry) {
-            uint32_t code = record->name_entry - 1, level = code >> 28, index = code & 0x0fffffff;
+        } else if (record.name_entry) {
+            uint32_t code = record.name_entry - 1, level = code >> 28, index = code & 0x0fffffff;
             if (level < FMT_NAME_LEVELS && s->host.name_owner[level] && index < fmt_name_entries(level))
                 s->host.name_owner[level][index] = (uint32_t)slot + 1;
         }

@@ -33,11 +33,11 @@ static void write_trailer(uint8_t *extent, const struct fmt_slot *record, const 
     uint64_t at = record->length;
     if (record->buffers > 1) {
         at = (at + 7) & ~7ull;
-        memcpy(extent + at, o->buffer_bytes, 8ull * record->buffers);
+        prim_write(extent + at, o->buffer_bytes, 8ull * record->buffers);
         at += 8ull * record->buffers;
     }
     if (record->name_bytes)
-        memcpy(extent + at, o->name, record->name_bytes);
+        prim_write(extent + at, o->name, record->name_bytes);
 }
 
 static int payload_length(const gismo_create_options *o, uint64_t *length) {
@@ -175,7 +175,8 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
                     slot);
     uint32_t name_bytes = draft_name_bytes(object);
     if (UNLIKELY(name_bytes)) {
-        const uint8_t *name = s->base + object->handle.offset + draft_extent(object) - name_bytes;
+        uint8_t name[GISMO_NAME_MAX];
+        prim_read(name, s->base + object->handle.offset + draft_extent(object) - name_bytes, name_bytes);
         int status = name_win(s, slot, name, name_bytes);
         if (status)
             return status;
@@ -346,7 +347,7 @@ static int seal(struct gismo_store *s, gismo_object *object, uint32_t flags) {
         return status;
     uint32_t crc = 0, slot_flags = 0;
     if (flags & GISMO_SEAL_CRC) {
-        crc = crc32c(0, object->data, object->handle.length);
+        crc = prim_crc32c(0, object->data, object->handle.length);
         slot_flags |= FMT_SLOT_HAS_CRC;
     }
     prim_flush(s->software, s->base + object->handle.offset, draft_extent(object));
@@ -399,7 +400,7 @@ static int copy_in(struct gismo_store *s, gismo_object *object, const gismo_buff
     for (uint32_t i = 0; i < count; i++) {
         uint64_t gap = aligned(at) - at;
         if (gap) {
-            memset(to + at, 0, gap);
+            prim_zero(to + at, gap);
             *crc = crc32c(*crc, zeros, gap);
             at += gap;
         }

@@ -163,7 +163,7 @@ void store_release_host(struct gismo_store *s) {
 
 static int close_chunks(struct gismo_store *s) {
     for (uint64_t w = 0; w < s->host.words; w++) {
-        for (uint64_t bits = s->claimed[w]; bits; bits &= bits - 1) {
+        for (uint64_t bits = loc_load(&s->claimed[w]); bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             struct local_chunk *l = &s->local[c];
             for (uint64_t writing = l->mine ? l->writing : 0; writing; writing &= writing - 1)
@@ -285,8 +285,7 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
         return gone(h);
     struct fmt_slot copy;
     copy.word = want; /* that alone may change under a pin, to DELETED */
-    memcpy((uint8_t *)&copy + 8, (const uint8_t *)record + 8, sizeof copy - 8);
-    __asm__ volatile("" : "+m"(copy) : : "memory"); /* as in slot_read */
+    prim_read((uint8_t *)&copy + 8, (const uint8_t *)record + 8, sizeof copy - 8);
     if (UNLIKELY(!slot_extent_ok(s, &copy) || fmt_slot_crc(&copy, h->generation) != copy.crc ||
                  (copy.flags & FMT_SLOT_INTERNAL) || !fits(&copy, h))) {
         if (prim_load64(&record->word) != want) /* deleted just now: its name entry goes first of all */
@@ -361,7 +360,7 @@ static int view_buffers(struct gismo_store *s, const gismo_view *view, uint64_t 
         return GISMO_OK;
     }
     const uint8_t *table = (const uint8_t *)view->data + ((view->length + 7) & ~7ull);
-    memcpy(out, table, 8ull * view->buffers);
+    prim_read(out, table, 8ull * view->buffers);
     uint64_t at = 0;
     for (uint32_t i = 0; i < view->buffers; i++) { /* hostile until checked */
         at = (at + FMT_LINE - 1) & ~(uint64_t)(FMT_LINE - 1);
@@ -379,7 +378,7 @@ int gismo_view_buffers(struct gismo_store *s, const gismo_view *view, uint64_t *
 
 static int view_name(const gismo_view *view, void *out) {
     struct fmt_slot shape = {.length = view->length, .buffers = view->buffers, .name_bytes = (uint8_t)view->name_bytes};
-    memcpy(out, (const uint8_t *)view->data + slot_extent_bytes(&shape) - view->name_bytes, view->name_bytes);
+    prim_read(out, (const uint8_t *)view->data + slot_extent_bytes(&shape) - view->name_bytes, view->name_bytes);
     return (int)view->name_bytes;
 }
 
@@ -392,7 +391,7 @@ static int view_verify(const gismo_view *view) {
     if (!view->has_crc)
         return fail(GISMO_EUNSUPPORTED,
                     "the object in slot %u has no checksum: seal(crc=True) gives a created one its own", view->slot);
-    if (crc32c(0, view->data, view->length) != view->payload_crc)
+    if (prim_crc32c(0, view->data, view->length) != view->payload_crc)
         return fail(GISMO_ECORRUPT, "the payload of slot %u is not what was put there", view->slot);
     return GISMO_OK;
 }
@@ -418,8 +417,10 @@ static int delete_object(struct gismo_store *s, const gismo_handle *h) {
         delete_is_pending(s, h->slot, h->generation))
         return gone(h);
     GISMO_SITE(READ);
-    const bool internal = record->flags & FMT_SLOT_INTERNAL;
-    if (internal || !fits(record, h)) {
+    struct fmt_slot copy;
+    slot_read(record, &copy);
+    const bool internal = copy.flags & FMT_SLOT_INTERNAL;
+    if (internal || !fits(&copy, h)) {
         /* Of a sealed object nothing changes, but another may have deleted it meanwhile, and the slot is another's now. */
         prim_refresh(s->software, record, sizeof *record);
         if (prim_load64(&record->word) != FMT_WORD(h->generation, GISMO_SEALED))

@@ -62,7 +62,7 @@ static int own_work(struct gismo_store *s) {
     int done = 0;
     s->work_left = 0;
     for (uint64_t w = 0; w < s->host.words; w++) {
-        for (uint64_t bits = s->claimed[w]; bits; bits &= bits - 1) {
+        for (uint64_t bits = loc_load(&s->claimed[w]); bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
             if (!s->local[c].mine || (loc_load(&s->host.chunk[c].pending) == 0 && s->local[c].deleted == 0))
                 continue;
