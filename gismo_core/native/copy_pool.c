@@ -101,10 +101,12 @@ static _Atomic uint32_t epoch; /* forks between us and the first process */
 static _Atomic int fork_handler_state;
 static _Atomic uint64_t helped_slices;
 static _Atomic uint32_t awake; /* helpers that copy or spin: runnable, but ours to use */
-void (*_Atomic copy_pool_test_hook)(void);
+void (*_Atomic copy_pool_test_hook)(void), (*_Atomic copy_pool_wait_hook)(void);
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+/* 0 ms = until woken. */
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, long at_most_ms) {
+    struct timespec timeout = {.tv_nsec = at_most_ms * 1000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, at_most_ms ? &timeout : NULL, NULL, 0);
 }
 
 static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
@@ -179,7 +181,7 @@ static void *helper_main(void *argument) {
             __builtin_ia32_pause();
         atomic_fetch_sub_explicit(&awake, 1, memory_order_relaxed);
         while (atomic_load_explicit(&self->wake, memory_order_relaxed) == seen)
-            futex_wait(&self->wake, seen);
+            futex_wait(&self->wake, seen, 0);
     }
     return NULL;
 }
@@ -322,11 +324,15 @@ static bool wait_for_slices(uint32_t slices, uint32_t my_epoch) {
             continue;
         }
         /* Sequentially consistent on both sides: either the helper with the last slice sees that we sleep and wakes
-         * us, or we see its count. A stray wake (of the job before) is harmless: we look again. */
+         * us, or we see its count. A stray wake (of the job before) is harmless: we look again. Not for ever: a signal handler
+         * that comes here may fork, and in the child nobody is left to wake us. */
         atomic_store(&pool.caller_sleeps, 1);
+        void (*hook)(void) = atomic_load_explicit(&copy_pool_wait_hook, memory_order_relaxed);
+        if (__builtin_expect(hook != NULL, 0))
+            hook();
         done = atomic_load(&pool.done_slices);
         if (done < slices)
-            futex_wait(&pool.done_slices, done);
+            futex_wait(&pool.done_slices, done, 20);
         atomic_store(&pool.caller_sleeps, 0);
     }
     return atomic_load_explicit(&epoch, memory_order_relaxed) == my_epoch;

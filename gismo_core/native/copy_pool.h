@@ -19,5 +19,6 @@ enum copy_pool_result copy_pool_run(void *dst, const void *src, size_t n, struct
 uint64_t copy_pool_helped_slices(void);
 /* For tests: called by a helper before each slice it takes, if not NULL. */
 extern void (*_Atomic copy_pool_test_hook)(void);
+extern void (*_Atomic copy_pool_wait_hook)(void); /* in the caller, before it waits for a helper */
 
 #endif

@@ -470,6 +470,40 @@ static void test_fork_on_top_of_a_copy(void) {
     free(dst);
 }
 
+static void be_late(void) { usleep(30000); }
+
+static void fork_before_the_wait(void) {
+    if (is_main && forked_child < 0)
+        forked_child = (sig_atomic_t)fork();
+}
+
+/* Between the caller's look at what is done and its wait: the child has nobody who could wake it. */
+static void test_fork_just_before_the_caller_waits(void) {
+    if (!FORKED_THREADS_WORK || usable_processors() < 2)
+        return;
+    size_t n = 8 * MIB;
+    char *src = aligned(n), *dst = aligned(n);
+    fill_random(src, n, 9);
+    forked_child = -1;
+    atomic_store(&copy_pool_test_hook, be_late); /* each slice of a helper: so the caller has to wait */
+    atomic_store(&copy_pool_wait_hook, fork_before_the_wait);
+    for (int round = 0; round < 50 && forked_child < 0; round++) {
+        uint32_t crc = 0;
+        CHECK(copy_payload(dst, src, n, (struct copy_options){.threads = 2, .crc = &crc}) == 0, "copy");
+        CHECK(crc == crc32c(0, src, n) && memcmp(dst, src, n) == 0, "wrong bytes, round %d", round);
+    }
+    atomic_store(&copy_pool_test_hook, NULL);
+    atomic_store(&copy_pool_wait_hook, NULL);
+    if (forked_child == 0) {
+        copy_case(dst + 64, src, n - 4096, COPY_STREAM, 2, true);
+        _exit(0);
+    }
+    CHECK(forked_child > 0, "the caller never had to wait for its helper");
+    expect_success((pid_t)forked_child);
+    free(src);
+    free(dst);
+}
+
 int main(void) {
     is_main = true;
     test_default_death();
@@ -487,6 +521,7 @@ int main(void) {
     test_many_callers();
     test_fork();
     test_fork_on_top_of_a_copy();
+    test_fork_just_before_the_caller_waits();
     printf("test_copy: ok (cpu features %x, %llu slices by helpers)\n", gismo_cpu_features(),
            (unsigned long long)copy_pool_helped_slices());
     return 0;
