@@ -43,7 +43,9 @@ void retire_later(struct gismo_store *s, uint32_t chunk) {
 
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out) {
     struct fmt_chunk *h = &s->chunk_headers[chunk];
-    prim_refresh(s->software, h, sizeof *h);
+    /* What this host itself writes is right in its cache. */
+    bool foreign = s->read_only || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk));
+    prim_refresh(s->software && foreign, h, sizeof *h);
     uint64_t word = prim_load64(&h->word);
     prim_read(out, h, sizeof *out);
     out->word = word;
@@ -83,7 +85,7 @@ bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot) {
 static bool load_local(struct gismo_store *s, uint32_t chunk) {
     struct local_chunk *l = &s->local[chunk];
     struct fmt_chunk *shared = &s->chunk_headers[chunk], h;
-    prim_refresh(s->software, shared, sizeof *shared);
+    /* Of our own group: only this host writes it, so what its cache has is right. */
     if (LIKELY(l->header_crc != 0 && l->header_word == prim_load64(&shared->word) &&
                l->header_crc == prim_load32(&shared->crc) && l->base == prim_load64(&shared->base)))
         return true;
@@ -760,6 +762,8 @@ int chunk_rebuild(struct gismo_store *s) {
             continue;
         uint64_t per = arena_pages(s), first = a * per,
                  last = first + per > s->host.pages ? s->host.pages : first + per;
+        prim_refresh(s->software && s->takes_over, s->base + s->sb.data_offset + first * FMT_PAGE,
+                     (last - first) * FMT_PAGE);
         for (uint64_t page = first; page < last; page++)
             s->host.page_bits[page / 64] &= ~(1ull << (page % 64));
         s->host.arena[a].state = HOST_UNIT_OWNED;

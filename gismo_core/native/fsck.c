@@ -194,8 +194,8 @@ static void check_chunks(struct check *c) {
         if (kind == FMT_CHUNK_NONE)
             continue;
         if (kind == FMT_CHUNK_SMALL)
-            cover(c, header.base, header.bytes, (uint64_t)chunk * FMT_CHUNK_SLOTS,
-                  prim_load64(&s->chunk_headers[chunk].word) == header.word);
+            cover(c, header.base, header.bytes, (uint64_t)chunk * FMT_CHUNK_SLOTS, chunk_word(s, chunk) == header.word);
+        chunk_refresh_slots(s, chunk);
         for (uint32_t i = 0; i < (header.word >> 16 & 0xff); i++)
             check_slot(c, &header, chunk * FMT_CHUNK_SLOTS + i);
     }

@@ -19,25 +19,6 @@
 #define F_OFD_SETLK 37
 #endif
 
-void host_read_boot_id(uint8_t out[16]) {
-    char text[64] = {0};
-    memset(out, 0, 16);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    int digit = 0;
-    for (ssize_t i = 0; i < n && digit < 32; i++) {
-        char c = text[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (v < 0)
-            continue;
-        out[digit / 2] = (uint8_t)(out[digit / 2] << 4 | v);
-        digit++;
-    }
-}
-
 /* ---- where the tables lie ------------------------------------------------------------------- */
 
 static void *place(uint8_t *base, uint64_t *at, uint64_t bytes) {
@@ -72,6 +53,7 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
         t->name_owner[level] = useful ? place(base, &at, fmt_name_entries(level) * 4) : NULL;
     }
     t->naming = place(base, &at, slots);
+    t->fresh = sb->coherence == GISMO_COHERENCE_SOFTWARE ? place(base, &at, slots * 8) : NULL;
     t->bytes = at;
 }
 

@@ -20,7 +20,11 @@
 
 #define HOST_MAGIC 0x314554415453474Dull
 #define HOST_LAYOUT 2u
+#ifdef GISMO_SIM
+#define HOST_PROCESSES 64u /* it walks over them a thousand times a second */
+#else
 #define HOST_PROCESSES 1024u
+#endif
 #define HOST_MASK_WORDS (HOST_PROCESSES / 64)
 
 /* Changes of the state directory are crash sites, too. In the simulator its stores wait in the store buffer like all others. */
@@ -80,7 +84,7 @@ struct host_chunk {
     uint64_t pinner_words; /* bit w: pinners[w] may be other than 0. So a chunk never pinned costs this line alone */
     uint64_t pad[3];
     uint64_t pinners[HOST_MASK_WORDS]; /* processes that ever pinned here; never cleared */
-    uint64_t pad2[8];
+    uint64_t pad2[24 - HOST_MASK_WORDS];
 };
 _Static_assert(sizeof(struct host_chunk) == 256, "chunk control size");
 
@@ -148,6 +152,8 @@ struct host_tables {
     uint64_t *outbound;            /* bitmap: has pending slots for another lane */
     uint32_t *name_owner[FMT_NAME_LEVELS];
     uint8_t *naming;               /* chunks * 64: enum host_naming of a named draft */
+    uint64_t *
+        fresh; /* chunks * 64, with software coherence only: generation + 1 whose payload this host's cache has no old copy of */
     uint64_t words; /* of a chunk bitmap */
     uint64_t pages;
     uint64_t page_words;
@@ -191,5 +197,6 @@ uint64_t host_process_pins(struct gismo_store *s, uint32_t index, uint64_t epoch
 /* Void the records of a dead process, once its chunks and intent are done. */
 void host_bury(struct gismo_store *s, uint32_t index, uint64_t epoch);
 void host_read_boot_id(uint8_t out[16]);
+int host_random(void *out, uint64_t bytes);
 
 #endif

@@ -7,15 +7,19 @@
 #include <string.h>
 
 static uint32_t owner_lane(struct gismo_store *s, uint32_t chunk) {
+    prim_refresh(s->software, &s->chunk_headers[chunk], FMT_LINE);
     uint64_t hint = prim_load64(&s->chunk_headers[chunk].lane_plus_1);
     return hint == 0 || hint > s->sb.max_lanes ? FMT_MAX_LANES : (uint32_t)hint - 1;
 }
 
 static uint64_t pinned_lanes(struct gismo_store *s, uint32_t slot) {
     uint64_t lanes = 0;
-    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
-        if (prim_load8(s->pins + (lane * s->chunks + slot / FMT_CHUNK_SLOTS) * FMT_LINE + slot % FMT_CHUNK_SLOTS))
+    for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++) {
+        const uint8_t *line = s->pins + (lane * s->chunks + slot / FMT_CHUNK_SLOTS) * FMT_LINE;
+        prim_refresh(s->software, line, FMT_LINE);
+        if (prim_load8(line + slot % FMT_CHUNK_SLOTS))
             lanes |= 1ull << lane;
+    }
     return lanes;
 }
 
@@ -46,7 +50,7 @@ static bool deleted_here(struct gismo_store *s, uint32_t slot, uint64_t generati
 static int next_object(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) {
     for (uint64_t slot = *cursor; slot < s->slots; slot++) {
         uint32_t chunk = (uint32_t)(slot / FMT_CHUNK_SLOTS);
-        if (slot % FMT_CHUNK_SLOTS == 0 && (prim_load64(&s->chunk_headers[chunk].word) & 0xff) == FMT_CHUNK_NONE) {
+        if (slot % FMT_CHUNK_SLOTS == 0 && (chunk_word(s, chunk) & 0xff) == FMT_CHUNK_NONE) {
             slot += FMT_CHUNK_SLOTS - 1;
             continue;
         }
@@ -113,7 +117,7 @@ static int list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t
     uint64_t slot = *cursor;
     for (; slot < s->slots && found < max; slot++) {
         if (slot % FMT_CHUNK_SLOTS == 0 &&
-            (prim_load64(&s->chunk_headers[slot / FMT_CHUNK_SLOTS].word) & 0xff) == FMT_CHUNK_NONE) {
+            (chunk_word(s, (uint32_t)(slot / FMT_CHUNK_SLOTS)) & 0xff) == FMT_CHUNK_NONE) {
             slot += FMT_CHUNK_SLOTS - 1;
             continue;
         }
@@ -195,6 +199,7 @@ static int free_by_scan(struct gismo_store *s, gismo_stats *out) {
         }
         if ((h.word & 0xff) == FMT_CHUNK_SMALL)
             cover(s, covered, h.base, h.bytes);
+        chunk_refresh_slots(s, c);
         for (uint32_t i = 0, cells = h.word >> 16 & 0xff; i < cells; i++) {
             struct fmt_slot copy;
             slot_read(&s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i], &copy);
@@ -218,11 +223,10 @@ static int stats(struct gismo_store *s, gismo_stats *out) {
     memset(out, 0, sizeof *out);
     out->data_bytes = s->sb.data_bytes;
     for (uint32_t c = 0; c < s->chunks; c++) {
-        if ((prim_load64(&s->chunk_headers[c].word) & 0xff) == FMT_CHUNK_NONE)
-            continue;
         struct fmt_chunk header;
-        if (!chunk_header_read(s, c, &header))
+        if (!chunk_header_read(s, c, &header) || (header.word & 0xff) == FMT_CHUNK_NONE)
             continue;
+        chunk_refresh_slots(s, c);
         for (uint32_t i = 0, cells = header.word >> 16 & 0xff; i < cells; i++) {
             struct fmt_slot *record = &s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i];
             uint32_t state = FMT_STATE(prim_load64(&record->word));
@@ -304,9 +308,9 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
         out->groups += (uint32_t)__builtin_popcountll(prim_load64(&lane->group_map[w]));
     for (uint32_t c = 0; c < s->chunks; c++) {
         struct fmt_chunk header;
-        if ((prim_load64(&s->chunk_headers[c].word) & 0xff) == FMT_CHUNK_NONE || owner_lane(s, c) != host_id ||
-            !chunk_header_read(s, c, &header))
+        if (!chunk_header_read(s, c, &header) || (header.word & 0xff) == FMT_CHUNK_NONE || owner_lane(s, c) != host_id)
             continue;
+        chunk_refresh_slots(s, c);
         for (uint32_t i = 0, cells = header.word >> 16 & 0xff; i < cells; i++) {
             struct fmt_slot copy;
             slot_read(&s->slot[(uint64_t)c * FMT_CHUNK_SLOTS + i], &copy);

@@ -71,6 +71,7 @@ struct gismo_store {
     char state_path[4096];
     uint32_t lane;
     uint64_t incarnation;
+    bool takes_over; /* the lane was another machine's before: while its tables are made */
     uint32_t index; /* of this process */
     uint64_t epoch;
     uint64_t claim; /* our claim word */
@@ -249,6 +250,14 @@ int chunk_rebuild(struct gismo_store *s); /* tables of a new state directory fro
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out); /* range-checked */
 bool slot_extent_ok(const struct gismo_store *s, const struct fmt_slot *slot);
 uint64_t slot_extent_bytes(const struct fmt_slot *slot); /* payload + trailer */
+/* What another host wrote there, for those who look at chunks that are not this host's. */
+static inline uint64_t chunk_word(struct gismo_store *s, uint32_t chunk) {
+    prim_refresh(s->software, &s->chunk_headers[chunk], FMT_LINE);
+    return prim_load64(&s->chunk_headers[chunk].word);
+}
+static inline void chunk_refresh_slots(struct gismo_store *s, uint32_t chunk) {
+    prim_refresh(s->software, &s->slot[(uint64_t)chunk * FMT_CHUNK_SLOTS], FMT_CHUNK_SLOTS * FMT_LINE);
+}
 static inline void slot_read(const struct fmt_slot *shared, struct fmt_slot *copy) {
     prim_read(copy, shared, sizeof *copy);
 }

@@ -118,20 +118,20 @@ static int fill_state(struct gismo_store *s) { return GUARDED(s, chunk_rebuild(s
 static int join_new(struct gismo_store *s, int32_t host_id) {
     uint8_t boot[16], uuid[16];
     host_read_boot_id(boot);
-    int random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-    if (random < 0 || read(random, uuid, 16) != 16) {
-        if (random >= 0)
-            close(random);
-        return fail_errno(GISMO_ESYS, "cannot read /dev/urandom");
-    }
-    close(random);
+    int status = host_random(uuid, sizeof uuid);
+    if (status)
+        return status;
     int chosen = choose(s, host_id, boot);
     if (chosen < 0)
         return chosen;
     s->lane = (uint32_t)chosen;
+    /* From here on what this host has in its cache of its own lane is believed. If another machine had the lane, nothing
+     * may be there that was read in that time. (Its arenas: chunk_rebuild.) */
+    s->takes_over = FMT_STATE(lane_state_word(s, s->lane)) != GISMO_LANE_FREE && !is_identity(s, s->lane, boot, NULL);
+    prim_refresh(s->software && s->takes_over, s->base + s->sb.lanes_offset, s->sb.data_offset - s->sb.lanes_offset);
     uint64_t old = lane_state_word(s, s->lane), incarnation;
     uint64_t at_least = FMT_GENERATION(old);
-    int status = agree_change(s, agree_register_of(s, AGREE_LANE, s->lane), next_incarnation, &at_least, &incarnation);
+    status = agree_change(s, agree_register_of(s, AGREE_LANE, s->lane), next_incarnation, &at_least, &incarnation);
     if (status)
         return status;
     /* The state stays what it was (not ACTIVE) until the state directory is there: a joiner that dies leaves a lane to take. */

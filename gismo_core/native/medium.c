@@ -400,13 +400,10 @@ static int format_opened(int fd, const char *bare, int made, const gismo_format_
     if (memcmp(o->store_uuid, zero, 16) != 0) {
         memcpy(sb.uuid, o->store_uuid, 16);
     } else {
-        int random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-        ssize_t got = random >= 0 ? read(random, sb.uuid, 16) : -1;
-        if (random >= 0)
-            close(random);
-        if (got != 16) {
+        status = host_random(sb.uuid, sizeof sb.uuid);
+        if (status) {
             munmap(base, map_bytes);
-            return fail(GISMO_ESYS, "cannot read /dev/urandom");
+            return status;
         }
         sb.uuid[6] = (uint8_t)((sb.uuid[6] & 0x0f) | 0x40); /* RFC 9562, version 4 */
         sb.uuid[8] = (uint8_t)((sb.uuid[8] & 0x3f) | 0x80);

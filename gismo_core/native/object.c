@@ -148,6 +148,12 @@ void object_abort_locked(struct gismo_store *s, uint32_t slot) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
     struct local_chunk *l = &s->local[chunk];
     uint64_t *word = &s->slot[slot].word;
+    if (s->software) { /* of a draft nothing may stay in this host's cache: its arena may be another's one day */
+        struct fmt_slot copy;
+        slot_read(&s->slot[slot], &copy);
+        if (slot_extent_ok(s, &copy))
+            prim_flush(1, s->base + copy.offset, slot_extent_bytes(&copy));
+    }
     prim_store64(word, FMT_WORD(FMT_GENERATION(prim_load64(word)), GISMO_DELETED));
     prim_publish(s->software, word, 8);
     name_remove(s, slot);
@@ -190,6 +196,8 @@ int object_publish(struct gismo_store *s, gismo_object *object, uint32_t flags, 
     prim_store32(&shared->crc, fmt_slot_crc(&copy, object->handle.generation));
     prim_flush(s->software, shared, sizeof *shared);
     prim_fence_store(); /* P2: payload (also non-temporal) and fields before the word */
+    if (s->software) /* what this host wrote itself is right in its cache */
+        loc_store(&s->host.fresh[slot], object->handle.generation + 1);
     prim_store64(&shared->word, FMT_WORD(object->handle.generation, GISMO_SEALED));
     prim_publish(s->software, shared, 8);
     object->private_[0] = 0;

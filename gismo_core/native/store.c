@@ -294,9 +294,10 @@ static int get(struct gismo_store *s, const gismo_handle *h, gismo_view *out, vo
         return damaged ? fail(GISMO_ECORRUPT, "the record of slot %u is damaged: run `gismo fsck`", h->slot)
                        : damaged_handle(h);
     }
-    if (s->software && copy.creator_lane != s->lane) {
-        prim_fence_load();
+    if (s->software && loc_load(&s->host.fresh[h->slot]) != h->generation + 1) {
+        /* Not done before the full fence of pin(), and the first look at the word, which saw SEALED, came before that. */
         prim_refresh(1, s->base + copy.offset, slot_extent_bytes(&copy));
+        loc_store(&s->host.fresh[h->slot], h->generation + 1);
     }
     out->data = s->base + copy.offset;
     out->length = copy.length;

@@ -16,22 +16,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = ROOT / "tests" / "native"
+from native_build import VARIANTS, built, run_checked
 
-# Name to the CMake options of gismo_core/native/CMakeLists.txt.
-VARIANTS = {
-    "plain": [],
-    "asan": ["-DGISMO_SANITIZE=address,undefined"],
-    "tsan": ["-DGISMO_SANITIZE=thread"],
-    "sites": ["-DGISMO_SITES=ON"],
-}
+HERE = Path(__file__).resolve().parent
+
 DEFAULT_VARIANTS = ("plain", "asan", "tsan")
 
 ENVIRONMENT = {
@@ -59,32 +52,6 @@ def programs(sources: list[Path]) -> list[tuple[str, str]]:
     """All (variant, test) pairs, those of a variant together, so that each core is built once and early."""
     chosen = {source.stem: variants_of(source) for source in sources}
     return [(variant, name) for variant in VARIANTS for name, wanted in chosen.items() if variant in wanted]
-
-
-def run_checked(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"{' '.join(command)}\n{done.stdout}", pytrace=False)
-
-
-def cmake() -> str:
-    beside = Path(sys.executable).with_name("cmake")
-    return str(beside) if beside.exists() else "cmake"
-
-
-@functools.cache
-def configured(variant: str) -> Path:
-    """The build folder of a variant; kept between runs, so that only what changed is built again."""
-    folder = ROOT / "build" / f"native-{variant}"
-    options = ["-DGISMO_TESTS=ON", *VARIANTS[variant]]
-    run_checked([cmake(), "-S", str(ROOT / "gismo_core/native"), "-B", str(folder), "-G", "Unix Makefiles", *options])
-    return folder
-
-
-def built(variant: str, name: str) -> Path:
-    folder = configured(variant)
-    run_checked([cmake(), "--build", str(folder), "--parallel", str(os.cpu_count() or 1), "--target", name])
-    return folder / name
 
 
 @functools.cache

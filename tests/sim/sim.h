@@ -1,0 +1,140 @@
+/*
+ * sim.h - a simulator of hosts that share memory which is not coherent between them, with the unchanged core on top.
+ *
+ * Parts: memory.c (what the caches do), run.c (processes as coroutines, time, the adversary), world.c (what the core asks
+ * of a system: mappings, clocks, sleeping, copies), oracle.c (who may write which line), scenario_*.c (what the
+ * processes do, and what must hold), mutant.c, main.c (the command gismo-sim).
+ */
+#ifndef GISMO_SIM_H
+#define GISMO_SIM_H
+
+#include "gismo.h"
+#include "internal.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SIM_HOSTS 4u
+#define SIM_PROCESSES 16u
+#define SIM_LINE 64u
+
+/* ---- who decides what memory and scheduler do --------------------------------------------------- */
+
+enum sim_adversary {
+    SIM_RANDOM, /* everything that may happen happens now and then */
+    SIM_LAZY,   /* nothing moves unasked: what is not flushed is never seen, what is not invalidated stays as it was */
+    SIM_EAGER,  /* as lazy, but each line that is dropped is fetched again as early as the processor may */
+    SIM_COHERENT, /* all hosts have one cache, and the store is formatted for that; only the store buffers are adverse */
+    SIM_SYSTEMATIC, /* as lazy or eager, and switches only where it is told to: exhaust.c */
+};
+
+struct sim_options {
+    enum sim_adversary adversary;
+    uint64_t seed;
+    uint32_t switch_per_1024; /* at each step: another process goes on */
+    uint32_t move_per_1024;   /* at each step: memory does something unasked (random only) */
+    bool device_late;         /* A1 is false: a fence does not wait for the device */
+    bool verbose;             /* each step is printed */
+    /* systematic: at these steps the process that runs is put aside for the one named, and comes back when that one ends or waits */
+    uint32_t preemptions;
+    struct {
+        uint64_t step;
+        uint32_t process;
+    } preempt[4];
+    bool eager;
+};
+
+/* ---- processes ------------------------------------------------------------------------------------ */
+
+struct sim_process {
+    uint32_t index, host;      /* whose cache it has */
+    uint32_t lane;             /* whose lane: that of its host, unless a scenario says otherwise */
+    struct gismo_store *store; /* set by the scenario once it is open */
+    const char *doing;         /* for the trace */
+};
+
+typedef void (*sim_body)(struct sim_process *self, void *argument);
+
+/* In a run: a new process of that host, which begins when it is chosen. */
+struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument);
+bool sim_ended(const struct sim_process *process);
+void sim_kill(struct sim_process *process);   /* at a step, by another: never runs again; its cache stays, its locks go */
+void sim_freeze(struct sim_process *process); /* until thawed */
+void sim_thaw(struct sim_process *process);
+void sim_power_loss(uint32_t host); /* its processes die; of its dirty lines any subset reached the device */
+struct sim_process *sim_self(void);
+uint64_t sim_random(uint64_t below);
+void sim_pause(void); /* a scheduling point at which another process goes on, if there is one */
+void sim_quiet(bool quiet); /* while set there is no switch and nothing moves: setting up */
+uint64_t sim_now_ns(void);
+
+/* Runs `body` as the first process until all have ended. 0, or 1 with a report on stderr. */
+struct sim_result {
+    bool failed;
+    char what[512];
+    uint64_t steps;
+};
+typedef void (*sim_setup)(void *argument);
+void sim_run(const struct sim_options *options, const void *image, uint64_t image_bytes, uint32_t hosts, sim_body body,
+             void *argument, struct sim_result *result);
+
+/* Ends the run: a property does not hold. */
+__attribute__((format(printf, 1, 2), noreturn)) void sim_violation(const char *format, ...);
+
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+bool sim_is_medium(const void *p, uint64_t *offset);
+void *sim_map(uint64_t bytes); /* for the process that runs: addresses that nobody can touch but by primitives */
+void sim_user_write(void *medium, const void *from, size_t n); /* plain stores of a user into a draft */
+void sim_user_read(void *copy, const void *medium, size_t n);  /* plain loads of a user through a view */
+void sim_device_read(uint64_t offset, void *copy, size_t n);    /* what the device has now: for checks and the oracle */
+void sim_settle_host(uint32_t host); /* all stores and write-backs of this host done */
+
+/* memory.c offers run.c */
+void memory_begin(const void *image, uint64_t bytes, uint32_t hosts, const struct sim_options *options);
+void memory_new_image(void);
+void memory_move(void);                       /* random: something happens unasked */
+void memory_drain_stores(uint32_t process);   /* as time does */
+void memory_drain_all(uint32_t process);
+void memory_power_loss(uint32_t host);
+
+/* A word to another process by other means (a socket, Ray): it comes after all that a store would come after. */
+void sim_send(void);
+void sim_receive(void);
+void sim_stream(struct sim_site *site, void *medium, const void *from, size_t n);
+
+/* world.c */
+void world_died(struct gismo_store *s); /* what the kernel does with a dead process's descriptors */
+void world_opened(struct gismo_store *s);
+struct gismo_store *world_store_of(uint32_t lane); /* some open one of that host, or NULL */
+void world_end(void); /* what this run has left is given back */
+void sim_print_trace(uint32_t per_host);
+
+/* run.c offers memory.c: a scheduling point, before the access takes effect. */
+void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t value);
+uint64_t sim_steps(void);
+
+/* oracle.c: SIM_STORE and the like, at issue. */
+void oracle_store(struct sim_process *self, uint64_t offset, size_t n);
+const char *oracle_name(uint64_t offset, char *text, size_t n); /* "slot 12 word", for the trace */
+void oracle_begin(const struct fmt_superblock *sb);
+
+/* mutant.c */
+enum sim_mutation {
+    MUTANT_NONE,
+    MUTANT_DELETE,
+    MUTANT_DELETE_FENCE,  /* of a refresh or publish: the lines yes, the fence no */
+    MUTANT_WEAKEN,        /* full fence -> store fence */
+    MUTANT_DROP_FIRST,    /* the first line of a range is left out */
+    MUTANT_DROP_LAST,
+    MUTANT_CACHED,        /* streaming copy -> cached stores */
+    MUTANT_SWAP,          /* with the primitive that comes next */
+    MUTANT_OPERATORS
+};
+extern struct sim_site __start_sim_sites[], __stop_sim_sites[];
+uint32_t mutant_number_sites(void); /* numbers them; returns how many there are */
+bool mutant_applies(const struct sim_site *site, enum sim_mutation mutation);
+const char *mutant_name(enum sim_mutation mutation);
+
+#endif

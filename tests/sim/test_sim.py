@@ -1,0 +1,88 @@
+"""The core over memory that is not coherent: tests/sim, a program that is built here. `gismo-sim --help` says what it can do.
+
+A violation prints its seed and the last steps of each host; `gismo-sim replay` shows all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from native_build import built
+
+# Flushes, invalidations and fences that are left out, one at a time: each must be found. FILE:FUNCTION, what is done to it, how many places.
+# `make test-mutation` tries all places and all that can be done to them.
+MUTANTS = [
+    ("store.c:pin", "delete", 2),
+    ("store.c:get", "delete-fence", 3),
+    ("chunk.c:pinned_elsewhere", "delete", 1),
+    ("object.c:seal", "delete", 1),
+    ("world.c:copy_payload", "cached", 1),
+    ("agree.c:write_line", "drop-first", 1),
+    ("lane.c:join_new", "delete", 1),
+    ("chunk.c:chunk_rebuild", "delete", 1),
+    ("unit.c:unit_lease", "delete", 1),
+    ("unit.c:open_group", "delete", 2),
+]
+
+
+@functools.cache
+def simulator() -> Path:
+    return built("plain", "gismo-sim")
+
+
+def run(*arguments: str, limit_s: float = 280) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(simulator()), *arguments], capture_output=True, text=True, timeout=limit_s, check=False)
+
+
+def scenarios() -> list[str]:
+    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look"]
+
+
+def test_the_list_of_scenarios_is_whole() -> None:
+    listed = re.findall(r"^  (\w+) ", run("--help").stdout.partition("scenarios:")[2], re.MULTILINE)
+    assert listed == scenarios()
+
+
+@pytest.mark.parametrize("scenario", scenarios())
+def test_no_violation(scenario: str) -> None:
+    done = run("run", "--scenario", scenario, "--runs", "15")
+    assert done.returncode == 0, done.stderr
+    assert "60 runs" in done.stdout  # each seed under four adversaries
+
+
+@pytest.mark.parametrize(("place", "operator", "count"), MUTANTS)
+def test_a_flush_that_is_missing_is_found(place: str, operator: str, count: int) -> None:
+    done = run("mutants", "--in", place, "--operator", operator, "--seconds", "60")
+    assert f"{count} of {count} mutants caught" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_a_run_is_the_same_each_time() -> None:
+    first, second = (run("replay", "share/random/3") for _ in range(2))
+    assert first.returncode == 0
+    assert len(first.stderr) > 100_000
+    assert first.stderr == second.stderr
+
+
+def test_a_violation_shows_the_last_steps_of_each_host_and_how_to_see_it_again() -> None:
+    done = run("run", "--break", "store.c:pin", "--operator", "delete", "--scenario", "race", "--runs", "50")
+    assert done.returncode == 1
+    assert re.search(r"^VIOLATION in race/\w+/\d+ after \d+ steps: ", done.stderr, re.MULTILINE)
+    assert "steps of host 0:" in done.stderr
+    assert "steps of host 1:" in done.stderr
+    assert re.search(r"host 1 process \d+ +get +load +slot \d+ word|host 1 process \d+ +read +read +data", done.stderr)
+    assert re.search(r"gismo-sim replay race/\w+/\d+", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--scenario", "nonsense"], ["replay", "x"], ["nonsense"], [], ["mutants", "--in", "no.c"]]
+)
+def test_bad_arguments_are_refused(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "gismo-sim" in done.stderr
