@@ -78,7 +78,8 @@ class Rota:
                 f"{count.leaked} leaked; {max(0.0, self._end - time.monotonic()) / 60:.0f} min left",
                 flush=True,
             )
-            for text in [*outcome.lost[:5], *([outcome.broken] if outcome.broken else [])]:
+            notes = [] if outcome.good else outcome.notes  # of a leak: what holds it, and how the keeper stood
+            for text in [*outcome.lost[:5], *([outcome.broken] if outcome.broken else []), *notes]:
                 print(f"       {text}", flush=True)
 
 

@@ -15,7 +15,7 @@ import pytest
 from native_build import built
 
 # Flushes, invalidations and fences that are left out, one at a time: each must be found. FILE:FUNCTION, what is done to it, how many places.
-# `make test-mutation` tries all places and all that can be done to them.
+# `gismo-sim mutants` tries all places and all that can be done to them.
 MUTANTS = [
     ("store.c:pin", "delete", 2),
     ("store.c:get", "delete-fence", 3),
