@@ -27,6 +27,10 @@ UNREACHED = {
         "ring_send_outbound",
         "loc_or(&control->pending, 1ull << i);",
     ): "a race: asked again, of a later object, meanwhile",
+    (
+        "rival_won",
+        "if (loc_cas(naming, &seen, (uint8_t)HOST_NAMING_NONE) || seen != HOST_NAMING_WON)",
+    ): "two that seal one name at the same moment: tests/native/test_names.c",
     ("chunk_claim_locked", "loc_store(&control->claim, (uint64_t)0);"): "the header is damaged: tests/fuzz",
     ("quota_tick", "loc_store(&h->lease_stop, (uint64_t)0);"): "two seconds after the last wish: the cases are shorter",
     ("quota_tick", "loc_store(&h->wish_until_ns, (uint64_t)0);"): "two seconds after the last wish",

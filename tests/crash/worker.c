@@ -1130,7 +1130,8 @@ static void run_scenario(const char *name) { scenarios[scenario_index(name)].run
 static void fresh_store(uint64_t bytes) {
     remove_tree(folder);
     mkdir(folder, 0700);
-    gismo_format_options o = {.size_bytes = bytes ? bytes : STORE_BYTES, .max_hosts = 4};
+    /* Software coherence, for it has the more places: it flushes here as it does anywhere, though it need not. */
+    gismo_format_options o = {.size_bytes = bytes ? bytes : STORE_BYTES, .max_hosts = 4, .coherence = 1};
     uint8_t uuid[16];
     must(gismo_format(pool, &o, NULL, NULL, uuid), "format");
 }
