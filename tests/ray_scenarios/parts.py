@@ -275,9 +275,12 @@ def _hold_tokens() -> None:
 
 
 def make(seed: int, nbytes: int, mark: str = "", pause_s: float = 0.0, hold: bool = False) -> Any:
-    """A task: return an array after a while, having said which process does. hold: it is to be killed, see above."""
+    """A task: return an array after a while, having said which process does. hold: it is to be killed, see above.
+
+    Not if it is done again, since it was killed before its reply had left: nobody will kill it then.
+    """
     await_lease()
-    if hold:
+    if hold and not os.path.exists(mark):
         _hold_tokens()
     if mark:
         say(mark, str(os.getpid()))
