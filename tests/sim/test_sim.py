@@ -86,3 +86,16 @@ def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert "gismo-sim" in done.stderr
+
+
+def commands_of_the_docs() -> list[list[str]]:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "coherence.md").read_text()
+    return [line.split()[1:] for line in text.splitlines() if line.startswith("    gismo-sim ")]
+
+
+@pytest.mark.parametrize("command", commands_of_the_docs(), ids=" ".join)
+def test_the_commands_of_the_docs_work(command: list[str]) -> None:
+    if command[0] == "mutants":  # those of one primitive are enough here, and each is found at once
+        command = [*command, "--operator", "delete-fence"]
+    done = run(*("5" if word == "1000" else word for word in command))
+    assert done.returncode == 0, done.stdout + done.stderr
