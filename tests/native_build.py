@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +44,23 @@ def configured(variant: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def alone(variant: str) -> Iterator[None]:
+    """Several runners of tests share the folders: one builds, the others find that there is nothing to do."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / f"native-{variant}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
 def built(variant: str, name: str) -> Path:
+    """The program of that name, up to date."""
+    with alone(variant):
+        return _built(variant, name)
+
+
+def _built(variant: str, name: str) -> Path:
     folder = configured(variant)
     run_checked([cmake(), "--build", str(folder), "--parallel", str(os.cpu_count() or 1), "--target", name])
     return folder / name

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct scenario *const scenarios[] = {&scenario_race, &scenario_move, &scenario_share, &scenario_reuse,  &scenario_pressure, &scenario_names,
-                                                  &scenario_deaths, &scenario_restarts, &scenario_look};
-static const char *const adversaries[] = {[SIM_RANDOM] = "random", [SIM_LAZY] = "lazy", [SIM_EAGER] = "eager", [SIM_COHERENT] = "coherent"};
+static const struct scenario *const scenarios[] = {&scenario_race,   &scenario_move,     &scenario_share,
+                                                   &scenario_reuse,  &scenario_pressure, &scenario_names,
+                                                   &scenario_deaths, &scenario_restarts, &scenario_look};
+static const char *const adversaries[] = {
+    [SIM_RANDOM] = "random", [SIM_LAZY] = "lazy", [SIM_EAGER] = "eager", [SIM_COHERENT] = "coherent"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* ---- the place of a run ------------------------------------------------------------------------- */
@@ -57,6 +60,12 @@ static void remove_folder(void) {
     folder[0] = 0;
 }
 
+/* Interrupted: leave nothing behind. What is called is not meant for a handler; but all that can go wrong is that something stays. */
+static void on_end(int signal_number) {
+    remove_folder();
+    _exit(128 + signal_number);
+}
+
 static void make_folder(void) {
     snprintf(folder, sizeof folder, "/dev/shm/gismo-sim.%d", (int)getpid());
     if (mkdir(folder, 0700) != 0) {
@@ -64,18 +73,24 @@ static void make_folder(void) {
         exit(3);
     }
     image_of = NULL;
+    signal(SIGINT, on_end);
+    signal(SIGTERM, on_end);
+    signal(SIGALRM, on_end);
 }
 
 static void make_image(const struct scenario *scenario, bool coherent) {
     if (image_of == scenario && image_coherent == coherent)
         return;
+    if (folder[0] == 0)
+        abort();
     snprintf(store_path, sizeof store_path, "%s/%s%s", folder, scenario->name, coherent ? ".coherent" : "");
     gismo_format_options o = {.size_bytes = scenario->size_bytes,
                               .max_objects = scenario->max_objects,
                               .max_hosts = scenario->hosts,
                               .coherence = coherent ? GISMO_COHERENCE_HARDWARE : GISMO_COHERENCE_SOFTWARE,
                               .force = 1};
-    memset(o.store_uuid, 0x5a, sizeof o.store_uuid); /* the same in each run: what a run does depends on its seed alone */
+    memset(o.store_uuid, 0x5a,
+           sizeof o.store_uuid); /* the same in each run: what a run does depends on its seed alone */
     if (gismo_format(store_path, &o, NULL, NULL, NULL) != GISMO_OK) {
         fprintf(stderr, "gismo-sim: %s\n", gismo_error_message());
         exit(3);
@@ -227,7 +242,7 @@ static int replay(const char *token) {
 }
 
 static int sites(void) {
-    static const char *const primitives[] = {"load",   "store",   "read",    "write",  "stream", "flush",
+    static const char *const primitives[] = {"load",    "store",   "read",   "write",  "stream", "flush",
                                              "refresh", "publish", "sfence", "mfence", "lfence"};
     uint32_t last = 0;
     for (const struct sim_site *s = __start_sim_sites; s < __stop_sim_sites; s++) {
@@ -320,7 +335,7 @@ static int mutants(const struct plan *plan) {
         for (int mutation = 1; mutation < MUTANT_OPERATORS; mutation++) {
             const char *name = mutant_name((enum sim_mutation)mutation);
             if (!mutant_applies(site, (enum sim_mutation)mutation) || (plan->site && plan->site != site->number) ||
-                !is_in(site, plan->in) || (plan->operation&& strcmp(plan->operation, name) != 0))
+                !is_in(site, plan->in) || (plan->operation && strcmp(plan->operation, name) != 0))
                 continue;
             int pipes[2];
             if (pipe(pipes) != 0)
@@ -347,8 +362,11 @@ static int mutants(const struct plan *plan) {
             }
             caught += verdict.caught == 1;
             unreached += verdict.caught == -1;
-            printf("%s %4u %s:%u %s: %s", verdict.caught > 0 ? "caught   " : verdict.caught == 0 ? "SURVIVED " : "UNREACHED", site->number,
-                   base_name(site->file), site->line, site->function, name);
+            printf("%s %4u %s:%u %s: %s",
+                   verdict.caught > 0    ? "caught   "
+                   : verdict.caught == 0 ? "SURVIVED "
+                                         : "UNREACHED",
+                   site->number, base_name(site->file), site->line, site->function, name);
             if (verdict.caught > 0)
                 printf("  [%s: %s]\n", verdict.by, verdict.what);
             else
@@ -366,11 +384,12 @@ static int mutants(const struct plan *plan) {
 }
 
 static int usage(int status) {
-    fprintf(status ? stderr : stdout,
-            "gismo-sim run [--scenario NAME] [--adversary random|lazy|eager|coherent] [--seed FIRST] [--runs N]\n"
-            "gismo-sim replay SCENARIO/ADVERSARY/SEED    with --break FILE:FUNCTION --operator NAME, of a core so changed\n"
-            "gismo-sim mutants [--seconds OF_EACH] [--in FILE[:FUNCTION]] [--site N] [--operator NAME] [--scenario NAME]\n"
-            "gismo-sim sites\n\nscenarios:\n");
+    fprintf(
+        status ? stderr : stdout,
+        "gismo-sim run [--scenario NAME] [--adversary random|lazy|eager|coherent] [--seed FIRST] [--runs N]\n"
+        "gismo-sim replay SCENARIO/ADVERSARY/SEED    with --break FILE:FUNCTION --operator NAME, of a core so changed\n"
+        "gismo-sim mutants [--seconds OF_EACH] [--in FILE[:FUNCTION]] [--site N] [--operator NAME] [--scenario NAME]\n"
+        "gismo-sim sites\n\nscenarios:\n");
     for (uint32_t i = 0; i < COUNT(scenarios); i++)
         fprintf(status ? stderr : stdout, "  %-10s %s\n", scenarios[i]->name, scenarios[i]->what);
     return status;
@@ -413,7 +432,7 @@ int main(int argc, char **argv) {
             plan.in = optarg;
             break;
         case 'o':
-            plan.operation= optarg;
+            plan.operation = optarg;
             break;
         case 'i':
             plan.site = (uint32_t)strtoul(optarg, NULL, 0);
@@ -430,8 +449,6 @@ int main(int argc, char **argv) {
     mutant_number_sites();
     if (strcmp(command, "sites") == 0)
         return sites();
-    if (strcmp(command, "mutants") == 0)
-        return mutants(&plan);
     if (plan.broken && break_it(&plan) != 0)
         return 2;
     make_folder();
@@ -440,6 +457,8 @@ int main(int argc, char **argv) {
         status = run(&plan);
     else if (strcmp(command, "replay") == 0 && optind + 1 < argc)
         status = replay(argv[optind + 1]);
+    else if (strcmp(command, "mutants") == 0)
+        status = mutants(&plan);
     else
         usage(2);
     remove_folder();

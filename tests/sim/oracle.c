@@ -49,7 +49,8 @@ const char *oracle_name(uint64_t offset, char *text, size_t n) {
         snprintf(text, n, "ring %llu to %llu +%llu", (unsigned long long)(at / FMT_RING_BYTES / sb.max_lanes),
                  (unsigned long long)(at / FMT_RING_BYTES % sb.max_lanes), (unsigned long long)(at % FMT_RING_BYTES));
     } else {
-        snprintf(text, n, "data %#llx (arena %u)", (unsigned long long)(offset - sb.data_offset), arenas_before(offset));
+        snprintf(text, n, "data %#llx (arena %u)", (unsigned long long)(offset - sb.data_offset),
+                 arenas_before(offset));
     }
     return text;
 }

@@ -75,7 +75,8 @@ void prim_flush_lines(const void *p, size_t n);
 void prim_invalidate_lines(const void *p, size_t n);
 
 /* The state directory is coherent memory, but its stores wait in the same store buffer as those to the medium. */
-void sim_local_forward(const void *p, void *value, uint32_t bytes); /* own stores that still wait, over what was loaded */
+void sim_local_forward(const void *p, void *value,
+                       uint32_t bytes); /* own stores that still wait, over what was loaded */
 void sim_local_store(void *p, uint64_t value, uint32_t bytes);
 void sim_locked(void); /* a locked instruction: the store buffer is empty afterwards */
 

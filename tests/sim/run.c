@@ -136,7 +136,6 @@ static struct coroutine *next(void) {
 
 void sim_quiet(bool quiet) { r.quiet = quiet; }
 
-
 /* The step of this run with this number, if it is still there. */
 static const struct step *traced(uint64_t number) {
     const struct step *s = &r.trace[number % TRACE];
@@ -161,8 +160,8 @@ void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t
     r.steps++;
     r.clock_ns += STEP_NS;
     struct step *s = &r.trace[r.steps % TRACE];
-    *s = (struct step){r.steps, offset, value, site, verb, self->process.doing, self->process.index,
-                       self->process.host, r.run};
+    *s = (struct step){r.steps, offset, value, site, verb, self->process.doing, self->process.index, self->process.host,
+                       r.run};
     if (r.options->verbose)
         print_step(s);
     if (r.quiet)
@@ -221,14 +220,16 @@ struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument) {
             if (stack == MAP_FAILED)
                 abort();
         }
-        *c = (struct coroutine){.process = {.index = i, .host = host, .lane = host}, .state = READY, .body = body,
-                                .argument = argument, .stack = stack};
+        *c = (struct coroutine){.process = {.index = i, .host = host, .lane = host},
+                                .state = READY,
+                                .body = body,
+                                .argument = argument,
+                                .stack = stack};
         getcontext(&c->context);
         c->context.uc_stack.ss_sp = stack;
         c->context.uc_stack.ss_size = STACK_BYTES;
         c->context.uc_link = NULL;
-        makecontext(&c->context, (void (*)(void))enter, 2, (unsigned)(uintptr_t)c,
-                    (unsigned)((uintptr_t)c >> 32));
+        makecontext(&c->context, (void (*)(void))enter, 2, (unsigned)(uintptr_t)c, (unsigned)((uintptr_t)c >> 32));
         memory_join(i, host);
         return &c->process;
     }

@@ -165,9 +165,9 @@ SCENARIO(share, "hosts put, read, hold and delete each other's objects", 2 << 20
          .workers = 1, .more_workers = 1, .operations = 6, .more_operations = 24, .puts = 5, .gets = 6, .deletes = 4,
          .ticks = 1, SIZES(1, 40, 64, 200, 300, 900, 30000))
 
-SCENARIO(reuse, "slots and pages are used again at once, while others still read", 2 << 20, 2, .hosts = 2,
-         .workers = 1, .more_workers = 1, .operations = 40, .more_operations = 80, .puts = 6, .gets = 6, .deletes = 6,
-         .ticks = 1, SIZES(30000, 32000, 33000, 40000))
+SCENARIO(reuse, "slots and pages are used again at once, while others still read", 2 << 20, 2, .hosts = 2, .workers = 1,
+         .more_workers = 1, .operations = 40, .more_operations = 80, .puts = 6, .gets = 6, .deletes = 6, .ticks = 1,
+         SIZES(30000, 32000, 33000, 40000))
 
 SCENARIO(pressure, "the store is full, arenas and slot groups change hands", 1 << 20, 3, .hosts = 2, .more_hosts = 1,
          .workers = 1, .operations = 20, .more_operations = 30, .puts = 8, .gets = 3, .deletes = 5, .ticks = 1,
@@ -186,5 +186,4 @@ SCENARIO(restarts, "hosts leave and come back", 2 << 20, 2, .hosts = 2, .workers
          .named = 4, SIZES(40, 900, 30000, 40000))
 
 SCENARIO(look, "some only look: lists, hosts, peeks", 2 << 20, 2, .hosts = 2, .workers = 1, .more_workers = 1,
-         .operations = 20, .more_operations = 30, .puts = 5, .gets = 1, .deletes = 4, .looks = 6,
-         SIZES(40, 200, 33000))
+         .operations = 20, .more_operations = 30, .puts = 5, .gets = 1, .deletes = 4, .looks = 6, SIZES(40, 200, 33000))

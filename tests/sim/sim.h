@@ -23,8 +23,8 @@
 
 enum sim_adversary {
     SIM_RANDOM, /* everything that may happen happens now and then */
-    SIM_LAZY,   /* nothing moves unasked: what is not flushed is never seen, what is not invalidated stays as it was */
-    SIM_EAGER,  /* as lazy, but each line that is dropped is fetched again as early as the processor may */
+    SIM_LAZY, /* nothing moves unasked: what is not flushed is never seen, what is not invalidated stays as it was */
+    SIM_EAGER, /* as lazy, but each line that is dropped is fetched again as early as the processor may */
     SIM_COHERENT, /* all hosts have one cache, and the store is formatted for that; only the store buffers are adverse */
     SIM_SYSTEMATIC, /* as lazy or eager, and switches only where it is told to: exhaust.c */
 };
@@ -33,9 +33,9 @@ struct sim_options {
     enum sim_adversary adversary;
     uint64_t seed;
     uint32_t switch_per_1024; /* at each step: another process goes on */
-    uint32_t move_per_1024;   /* at each step: memory does something unasked (random only) */
-    bool device_late;         /* A1 is false: a fence does not wait for the device */
-    bool verbose;             /* each step is printed */
+    uint32_t move_per_1024; /* at each step: memory does something unasked (random only) */
+    bool device_late; /* A1 is false: a fence does not wait for the device */
+    bool verbose; /* each step is printed */
     /* systematic: at these steps the process that runs is put aside for the one named, and comes back when that one ends or waits */
     uint32_t preemptions;
     struct {
@@ -48,10 +48,10 @@ struct sim_options {
 /* ---- processes ------------------------------------------------------------------------------------ */
 
 struct sim_process {
-    uint32_t index, host;      /* whose cache it has */
-    uint32_t lane;             /* whose lane: that of its host, unless a scenario says otherwise */
+    uint32_t index, host; /* whose cache it has */
+    uint32_t lane; /* whose lane: that of its host, unless a scenario says otherwise */
     struct gismo_store *store; /* set by the scenario once it is open */
-    const char *doing;         /* for the trace */
+    const char *doing; /* for the trace */
 };
 
 typedef void (*sim_body)(struct sim_process *self, void *argument);
@@ -59,7 +59,7 @@ typedef void (*sim_body)(struct sim_process *self, void *argument);
 /* In a run: a new process of that host, which begins when it is chosen. */
 struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument);
 bool sim_ended(const struct sim_process *process);
-void sim_kill(struct sim_process *process);   /* at a step, by another: never runs again; its cache stays, its locks go */
+void sim_kill(struct sim_process *process); /* at a step, by another: never runs again; its cache stays, its locks go */
 void sim_freeze(struct sim_process *process); /* until thawed */
 void sim_thaw(struct sim_process *process);
 void sim_power_loss(uint32_t host); /* its processes die; of its dirty lines any subset reached the device */
@@ -87,15 +87,15 @@ __attribute__((format(printf, 1, 2), noreturn)) void sim_violation(const char *f
 bool sim_is_medium(const void *p, uint64_t *offset);
 void *sim_map(uint64_t bytes); /* for the process that runs: addresses that nobody can touch but by primitives */
 void sim_user_write(void *medium, const void *from, size_t n); /* plain stores of a user into a draft */
-void sim_user_read(void *copy, const void *medium, size_t n);  /* plain loads of a user through a view */
-void sim_device_read(uint64_t offset, void *copy, size_t n);    /* what the device has now: for checks and the oracle */
+void sim_user_read(void *copy, const void *medium, size_t n); /* plain loads of a user through a view */
+void sim_device_read(uint64_t offset, void *copy, size_t n); /* what the device has now: for checks and the oracle */
 void sim_settle_host(uint32_t host); /* all stores and write-backs of this host done */
 
 /* memory.c offers run.c */
 void memory_begin(const void *image, uint64_t bytes, uint32_t hosts, const struct sim_options *options);
 void memory_new_image(void);
-void memory_move(void);                       /* random: something happens unasked */
-void memory_drain_stores(uint32_t process);   /* as time does */
+void memory_move(void); /* random: something happens unasked */
+void memory_drain_stores(uint32_t process); /* as time does */
 void memory_drain_all(uint32_t process);
 void memory_power_loss(uint32_t host);
 
@@ -124,12 +124,12 @@ void oracle_begin(const struct fmt_superblock *sb);
 enum sim_mutation {
     MUTANT_NONE,
     MUTANT_DELETE,
-    MUTANT_DELETE_FENCE,  /* of a refresh or publish: the lines yes, the fence no */
-    MUTANT_WEAKEN,        /* full fence -> store fence */
-    MUTANT_DROP_FIRST,    /* the first line of a range is left out */
+    MUTANT_DELETE_FENCE, /* of a refresh or publish: the lines yes, the fence no */
+    MUTANT_WEAKEN, /* full fence -> store fence */
+    MUTANT_DROP_FIRST, /* the first line of a range is left out */
     MUTANT_DROP_LAST,
-    MUTANT_CACHED,        /* streaming copy -> cached stores */
-    MUTANT_SWAP,          /* with the primitive that comes next */
+    MUTANT_CACHED, /* streaming copy -> cached stores */
+    MUTANT_SWAP, /* with the primitive that comes next */
     MUTANT_OPERATORS
 };
 extern struct sim_site __start_sim_sites[], __stop_sim_sites[];
