@@ -44,8 +44,8 @@ void retire_later(struct gismo_store *s, uint32_t chunk) {
 bool chunk_header_read(struct gismo_store *s, uint32_t chunk, struct fmt_chunk *out) {
     struct fmt_chunk *h = &s->chunk_headers[chunk];
     /* What this host itself writes is right in its cache. */
-    bool foreign = s->read_only || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk));
-    prim_refresh(s->software && foreign, h, sizeof *h);
+    bool foreign = s->software && (s->read_only || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)));
+    prim_refresh(foreign, h, sizeof *h);
     uint64_t word = prim_load64(&h->word);
     prim_read(out, h, sizeof *out);
     out->word = word;
@@ -697,12 +697,11 @@ void chunk_restore_requests(struct gismo_store *s, uint32_t chunk) {
     }
 }
 
-/* WRITING of a dead process: nobody could ever pin it, so DELETED, and retired as every other. */
-static void writing_to_deleted(struct gismo_store *s, uint32_t slot) {
+void chunk_draft_to_deleted(struct gismo_store *s, uint32_t slot) {
     struct fmt_slot *record = &s->slot[slot];
     struct fmt_slot copy;
     slot_read(record, &copy);
-    if (s->software && slot_extent_ok(s, &copy)) /* what it left in this host's caches must not be written back later */
+    if (s->software && slot_extent_ok(s, &copy)) /* what lies in this host's caches must not be written back later */
         prim_flush(1, s->base + copy.offset, slot_extent_bytes(&copy));
     prim_store64(&record->word, FMT_WORD(FMT_GENERATION(copy.word), GISMO_DELETED));
     prim_publish(s->software, record, 8);
@@ -738,7 +737,7 @@ void chunk_recover_locked(struct gismo_store *s, uint32_t chunk) {
     for (uint32_t i = 0; i < l->cells; i++) {
         uint32_t slot = chunk * FMT_CHUNK_SLOTS + i;
         if (writing >> i & 1) {
-            writing_to_deleted(s, slot);
+            chunk_draft_to_deleted(s, slot);
             loc_add(&s->host.header->recovered_objects, 1);
             l->deleted |= 1ull << i;
         } else if (l->size_class == FMT_CLASS_LARGE && is_lost_table(s, slot)) {
@@ -787,7 +786,7 @@ int chunk_rebuild(struct gismo_store *s) {
             uint64_t writing;
             chunk_masks_from_slots(s, c, &control->free, &control->deleted, &writing);
             for (uint64_t rest = writing; rest; rest &= rest - 1)
-                writing_to_deleted(s, c * FMT_CHUNK_SLOTS + (uint32_t)__builtin_ctzll(rest));
+                chunk_draft_to_deleted(s, c * FMT_CHUNK_SLOTS + (uint32_t)__builtin_ctzll(rest));
             control->deleted |= writing;
             if ((h.word & 0xff) == FMT_CHUNK_SMALL) {
                 page_mark(s, (h.base - s->sb.data_offset) / FMT_PAGE, h.bytes / FMT_PAGE);

@@ -242,6 +242,8 @@ void chunk_pending_locked(struct gismo_store *s, uint32_t chunk); /* carry out w
 void chunk_close_all_locked(struct gismo_store *s);
 void chunk_masks_from_slots(struct gismo_store *s, uint32_t chunk, uint64_t *free_out, uint64_t *deleted_out,
                             uint64_t *writing_out);
+/* WRITING, of a dead process or to be aborted: nobody could ever pin it, so DELETED, and retired as every other. */
+void chunk_draft_to_deleted(struct gismo_store *s, uint32_t slot);
 void chunk_recover_locked(struct gismo_store *s, uint32_t chunk); /* claimed from the dead: free what is WRITING */
 int chunk_delete_locked(struct gismo_store *s, uint32_t slot, uint64_t generation);
 int chunk_request_delete(struct gismo_store *s, uint32_t slot, uint64_t generation, bool foreign);

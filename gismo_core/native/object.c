@@ -147,15 +147,7 @@ int object_begin_locked(struct gismo_store *s, uint64_t length, const gismo_crea
 void object_abort_locked(struct gismo_store *s, uint32_t slot) {
     uint32_t chunk = slot / FMT_CHUNK_SLOTS;
     struct local_chunk *l = &s->local[chunk];
-    uint64_t *word = &s->slot[slot].word;
-    if (s->software) { /* of a draft nothing may stay in this host's cache: its arena may be another's one day */
-        struct fmt_slot copy;
-        slot_read(&s->slot[slot], &copy);
-        if (slot_extent_ok(s, &copy))
-            prim_flush(1, s->base + copy.offset, slot_extent_bytes(&copy));
-    }
-    prim_store64(word, FMT_WORD(FMT_GENERATION(prim_load64(word)), GISMO_DELETED));
-    prim_publish(s->software, word, 8);
+    chunk_draft_to_deleted(s, slot);
     name_remove(s, slot);
     l->deleted |= 1ull << (slot % FMT_CHUNK_SLOTS);
     __atomic_fetch_and(&l->writing, ~(1ull << (slot % FMT_CHUNK_SLOTS)), __ATOMIC_RELEASE);
