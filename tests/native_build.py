@@ -57,10 +57,6 @@ def alone(variant: str) -> Iterator[None]:
 def built(variant: str, name: str) -> Path:
     """The program of that name, up to date."""
     with alone(variant):
-        return _built(variant, name)
-
-
-def _built(variant: str, name: str) -> Path:
-    folder = configured(variant)
-    run_checked([cmake(), "--build", str(folder), "--parallel", str(os.cpu_count() or 1), "--target", name])
+        folder = configured(variant)
+        run_checked([cmake(), "--build", str(folder), "--parallel", str(os.cpu_count() or 1), "--target", name])
     return folder / name

@@ -85,7 +85,6 @@ static void make_image(const struct scenario *scenario, bool coherent) {
         abort();
     snprintf(store_path, sizeof store_path, "%s/%s%s", folder, scenario->name, coherent ? ".coherent" : "");
     gismo_format_options o = {.size_bytes = scenario->size_bytes,
-                              .max_objects = scenario->max_objects,
                               .max_hosts = scenario->hosts,
                               .coherence = coherent ? GISMO_COHERENCE_HARDWARE : GISMO_COHERENCE_SOFTWARE,
                               .force = 1};
@@ -116,7 +115,6 @@ static struct sim_options options_of(enum sim_adversary adversary, uint64_t seed
     static const uint32_t rates[] = {1, 4, 16, 64, 256};
     o.switch_per_1024 = rates[seed % COUNT(rates)];
     o.move_per_1024 = rates[seed / COUNT(rates) % COUNT(rates)];
-    o.eager = adversary == SIM_EAGER;
     return o;
 }
 
@@ -171,11 +169,9 @@ struct plan {
 };
 
 static bool is_in(const struct sim_site *site, const char *in) {
-    const char *file = strrchr(site->file, '/'), *colon;
-    file = file ? file + 1 : site->file;
     if (in == NULL)
         return true;
-    colon = strchr(in, ':');
+    const char *file = mutant_file(site), *colon = strchr(in, ':');
     size_t n = colon ? (size_t)(colon - in) : strlen(in);
     return strncmp(file, in, n) == 0 && file[n] == 0 && (colon == NULL || strcmp(site->function, colon + 1) == 0);
 }
@@ -249,19 +245,12 @@ static int sites(void) {
         if (s->number <= last)
             continue;
         last = s->number;
-        const char *file = strrchr(s->file, '/');
-        printf("%4u  %-8s %s:%u %s\n", s->number, primitives[s->primitive], file ? file + 1 : s->file, s->line,
-               s->function);
+        printf("%4u  %-8s %s:%u %s\n", s->number, primitives[s->primitive], mutant_file(s), s->line, s->function);
     }
     return 0;
 }
 
 /* ---- mutants ------------------------------------------------------------------------------------------- */
-
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
 
 static void mutate(uint32_t number, enum sim_mutation mutation) {
     for (struct sim_site *s = __start_sim_sites; s < __stop_sim_sites; s++)
@@ -366,7 +355,7 @@ static int mutants(const struct plan *plan) {
                    verdict.caught > 0    ? "caught   "
                    : verdict.caught == 0 ? "SURVIVED "
                                          : "UNREACHED",
-                   site->number, base_name(site->file), site->line, site->function, name);
+                   site->number, mutant_file(site), site->line, site->function, name);
             if (verdict.caught > 0)
                 printf("  [%s: %s]\n", verdict.by, verdict.what);
             else

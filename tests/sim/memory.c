@@ -186,7 +186,7 @@ static void drop(uint32_t host, uint32_t line, uint64_t since) {
     write_back(host, line); /* clflushopt writes back what is dirty */
     uint64_t earliest = c->written > since ? c->written : since;
     c->state = ABSENT;
-    bool again = m.options->adversary == SIM_RANDOM ? sim_random(4) == 0 : m.options->eager;
+    bool again = m.options->adversary == SIM_RANDOM ? sim_random(4) == 0 : m.options->adversary == SIM_EAGER;
     if (!again)
         return;
     uint64_t when = m.options->adversary == SIM_RANDOM && earliest < sim_steps()
@@ -699,28 +699,6 @@ void memory_move(void) {
     }
     take_out(core, i);
 }
-
-void sim_settle_host(uint32_t host) {
-    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
-        if (m.core[i].host == host)
-            execute_first(&m.core[i], m.core[i].count);
-    for (uint32_t i = 0; i < m.touched_count[host]; i++)
-        write_back(host, m.touched[host][i]);
-}
-
-void memory_power_loss(uint32_t host) {
-    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
-        if (m.core[i].host == host)
-            m.core[i].count = m.core[i].locals = m.core[i].mediums = 0;
-    for (uint32_t i = 0; i < m.touched_count[host]; i++) {
-        struct cached *c = line_of(host, m.touched[host][i]);
-        if (c->state == DIRTY && sim_random(2))
-            write_back(host, m.touched[host][i]);
-        c->state = ABSENT;
-    }
-}
-
-void sim_device_read(uint64_t offset, void *copy, size_t n) { memcpy(copy, m.device + offset, n); }
 
 void memory_new_image(void) { m.stale = true; }
 

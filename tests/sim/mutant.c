@@ -18,6 +18,11 @@ static const char *const names[MUTANT_OPERATORS] = {
     [MUTANT_SWAP] = "swap",               /* it takes effect after the next primitive */
 };
 
+const char *mutant_file(const struct sim_site *site) {
+    const char *slash = strrchr(site->file, '/');
+    return slash ? slash + 1 : site->file;
+}
+
 const char *mutant_name(enum sim_mutation mutation) { return names[mutation]; }
 
 /* A site in a header is compiled into each file that includes it, and a macro may be expanded more than once. */

@@ -23,7 +23,7 @@
 #define STEPS_MAX 20000000u
 #define TRACE 4096u
 
-enum state { UNUSED, READY, SLEEPS, FROZEN, ENDED, KILLED };
+enum state { UNUSED, READY, SLEEPS, ENDED, KILLED };
 
 struct coroutine {
     struct sim_process process;
@@ -53,11 +53,8 @@ static struct {
     struct sim_result *result;
     uint64_t random, steps, clock_ns;
     uint64_t run; /* so that the trace of the one before need not be cleared */
-    uint32_t quiet;
     struct step trace[TRACE];
 } r;
-
-void memory_join(uint32_t process, uint32_t host);
 
 /* ---- random numbers: splitmix64 (Vigna, public domain) --------------------------------------------- */
 
@@ -74,7 +71,6 @@ uint64_t sim_random(uint64_t below) { return (uint64_t)(((unsigned __int128)next
 
 struct sim_process *sim_self(void) { return r.self ? &r.self->process : NULL; }
 uint64_t sim_steps(void) { return r.steps; }
-uint64_t sim_now_ns(void) { return r.clock_ns; }
 
 static void enter(unsigned low, unsigned high) {
     struct coroutine *c = (struct coroutine *)(((uintptr_t)high << 32) | low);
@@ -102,9 +98,9 @@ static bool runnable(struct coroutine *c) {
     return c->state == READY;
 }
 
-/* One that can go on, other than `not`; at random, or the first. NULL if there is none. */
+/* One that can go on, other than `not`, at random. NULL if there is none. */
 static struct coroutine *choose(const struct coroutine *not) {
-    uint32_t start = r.options->adversary == SIM_SYSTEMATIC ? 0 : (uint32_t)sim_random(SIM_PROCESSES);
+    uint32_t start = (uint32_t)sim_random(SIM_PROCESSES);
     for (uint32_t n = 0; n < SIM_PROCESSES; n++) {
         struct coroutine *c = &r.all[(start + n) % SIM_PROCESSES];
         if (c != not && runnable(c))
@@ -119,22 +115,14 @@ static struct coroutine *next(void) {
     if (c)
         return c;
     uint64_t earliest = UINT64_MAX;
-    bool frozen = false;
-    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
         if (r.all[i].state == SLEEPS && r.all[i].wake_ns < earliest)
             earliest = r.all[i].wake_ns;
-        frozen |= r.all[i].state == FROZEN;
-    }
-    if (earliest == UINT64_MAX) {
-        if (frozen)
-            sim_violation("only frozen processes are left");
+    if (earliest == UINT64_MAX)
         return NULL;
-    }
     r.clock_ns = earliest;
     return choose(NULL);
 }
-
-void sim_quiet(bool quiet) { r.quiet = quiet; }
 
 /* The step of this run with this number, if it is still there. */
 static const struct step *traced(uint64_t number) {
@@ -146,11 +134,9 @@ static void print_step(const struct step *s) {
     char where[96] = "";
     if (s->offset)
         oracle_name(s->offset, where, sizeof where);
-    const char *file = s->site ? strrchr(s->site->file, '/') : NULL;
     fprintf(stderr, "  %8llu  host %u process %u  %-12s %-10s %-28s %#llx  %s:%u %s\n", (unsigned long long)s->number,
             s->host, s->process, s->doing ? s->doing : "", s->verb, where, (unsigned long long)s->value,
-            s->site ? (file ? file + 1 : s->site->file) : "", s->site ? s->site->line : 0,
-            s->site ? s->site->function : "");
+            s->site ? mutant_file(s->site) : "", s->site ? s->site->line : 0, s->site ? s->site->function : "");
 }
 
 void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t value) {
@@ -164,16 +150,8 @@ void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t
                        r.run};
     if (r.options->verbose)
         print_step(s);
-    if (r.quiet)
-        return;
     if (r.steps > STEPS_MAX)
         sim_violation("no end after %u steps", STEPS_MAX);
-    if (r.options->adversary == SIM_SYSTEMATIC) {
-        for (uint32_t i = 0; i < r.options->preemptions; i++)
-            if (r.options->preempt[i].step == r.steps && runnable(&r.all[r.options->preempt[i].process]))
-                switch_to(&r.all[r.options->preempt[i].process]);
-        return;
-    }
     uint64_t dice = next_random();
     if (r.options->adversary == SIM_RANDOM && (dice & 1023) < r.options->move_per_1024)
         memory_move();
@@ -251,25 +229,6 @@ void sim_kill(struct sim_process *p) {
     }
 }
 
-void sim_freeze(struct sim_process *p) {
-    if (of(p)->state == READY || of(p)->state == SLEEPS) {
-        memory_drain_stores(p->index);
-        of(p)->state = FROZEN;
-    }
-}
-
-void sim_thaw(struct sim_process *p) {
-    if (of(p)->state == FROZEN)
-        of(p)->state = READY;
-}
-
-void sim_power_loss(uint32_t host) {
-    memory_power_loss(host);
-    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
-        if (r.all[i].state != UNUSED && r.all[i].process.host == host)
-            sim_kill(&r.all[i].process);
-}
-
 /* ---- a run ----------------------------------------------------------------------------------------------- */
 
 void sim_violation(const char *format, ...) {
@@ -334,7 +293,7 @@ void sim_run(const struct sim_options *options, const void *image, uint64_t imag
     r.options = options;
     r.result = result;
     r.random = options->seed;
-    r.steps = r.clock_ns = r.quiet = 0;
+    r.steps = r.clock_ns = 0;
     r.run++;
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
         r.all[i].state = UNUSED;

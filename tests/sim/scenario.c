@@ -42,7 +42,21 @@ void scene_verify(const gismo_view *view, uint64_t id, const char *when) {
 
 static uint32_t opening[SIM_HOSTS]; /* processes in the middle of it */
 
-void scene_begin(void) { memset(opening, 0, sizeof opening); }
+void scene_begin(struct scene *scene) {
+    *scene = (struct scene){0};
+    memset(opening, 0, sizeof opening);
+}
+
+void scene_meet(struct scene *scene, uint32_t sides, uint32_t n, uint64_t look_ns) {
+    scene->arrived++;
+    while (scene->arrived < sides * n)
+        sleep_ns(look_ns);
+}
+
+void scene_missing(const char *what, const struct scene_object *o, int status) {
+    sim_violation("%s of object %llu of host %u, which nobody has deleted: %s: %s", what, (unsigned long long)o->id,
+                  o->host, gismo_status_name(status), gismo_error_message());
+}
 
 struct gismo_store *scene_open(struct sim_process *self) {
     char dir[128];
@@ -114,8 +128,7 @@ void scene_put(struct sim_process *self, struct scene *scene, size_t n, enum sce
         sim_violation("delete: %s", gismo_error_message());
 }
 
-void scene_get(struct sim_process *self, struct scene *scene, struct scene_object *o, uint32_t pauses) {
-    (void)scene;
+void scene_get(struct sim_process *self, struct scene_object *o, uint32_t pauses) {
     const struct scene_object was = *o;
     gismo_view view;
     self->doing = "get";
@@ -125,8 +138,7 @@ void scene_get(struct sim_process *self, struct scene *scene, struct scene_objec
     if (status == GISMO_EGONE && !still)
         return;
     if (status != GISMO_OK)
-        sim_violation("get of object %llu of host %u, which nobody has deleted: %s: %s", (unsigned long long)was.id,
-                      was.host, gismo_status_name(status), gismo_error_message());
+        scene_missing("get", &was, status);
     self->doing = "read";
     if (view.length != was.handle.length)
         sim_violation("get: %llu bytes in the place of %llu", (unsigned long long)view.length,
@@ -156,8 +168,7 @@ void scene_lookup(struct sim_process *self, struct scene_object *o) {
     if (status == GISMO_ENOTFOUND && !still)
         return;
     if (status != GISMO_OK)
-        sim_violation("lookup of object %llu of host %u, which nobody has deleted: %s: %s", (unsigned long long)was.id,
-                      was.host, gismo_status_name(status), gismo_error_message());
+        scene_missing("lookup", &was, status);
     if (memcmp(&h, &was.handle, sizeof h) != 0)
         sim_violation("lookup of object %llu gives slot %u, generation %llu, not slot %u, generation %llu",
                       (unsigned long long)was.id, h.slot, (unsigned long long)h.generation, was.handle.slot,
@@ -176,8 +187,7 @@ void scene_lookup(struct sim_process *self, struct scene_object *o) {
     self->doing = "";
 }
 
-void scene_delete(struct sim_process *self, struct scene *scene, struct scene_object *o) {
-    (void)scene;
+void scene_delete(struct sim_process *self, struct scene_object *o) {
     const struct scene_object was = *o; /* its place may be taken as soon as it is not live */
     const gismo_handle h = was.handle;
     o->live = false;
@@ -185,8 +195,7 @@ void scene_delete(struct sim_process *self, struct scene *scene, struct scene_ob
     sim_receive();
     int status = gismo_delete(self->store, &h);
     if (status != GISMO_OK)
-        sim_violation("delete of object %llu of host %u, which nobody else deletes: %s: %s", (unsigned long long)was.id,
-                      was.host, gismo_status_name(status), gismo_error_message());
+        scene_missing("delete", &was, status);
     gismo_view view;
     self->doing = "get deleted";
     status = gismo_get(self->store, &h, &view);
@@ -240,7 +249,7 @@ __attribute__((noreturn)) static void leak(struct gismo_store *s) {
 void scene_drain(struct sim_process *self, struct scene *scene) {
     for (uint32_t i = 0; i < SCENE_OBJECTS; i++)
         if (scene->object[i].live)
-            scene_delete(self, scene, &scene->object[i]);
+            scene_delete(self, &scene->object[i]);
     self->doing = "drain";
     gismo_stats stats;
     for (int i = 0;; i++) {

@@ -7,22 +7,16 @@
 #include "scenario.h"
 
 #define TURNS 3u
+#define LOOK_NS 20000u
 
 static struct scene scene;
-static uint32_t arrived;
-
-static void meet(uint32_t round) {
-    arrived++;
-    while (arrived < 2 * round)
-        sleep_ns(20000);
-}
 
 static void machine(struct sim_process *self, void *argument) {
     static const size_t sizes[] = {40, 200, 900, 30000, 33000};
     (void)argument;
     for (uint32_t turn = 0; turn < TURNS; turn++) {
         scene_open(self);
-        meet(2 * turn + 1);
+        scene_meet(&scene, 2, 2 * turn + 1, LOOK_NS);
         for (uint64_t n = 4 + sim_random(10); n > 0; n--) {
             struct scene_object *o = scene_any(&scene);
             uint64_t dice = sim_random(8);
@@ -30,17 +24,17 @@ static void machine(struct sim_process *self, void *argument) {
                 scene_put(self, &scene, sizes[sim_random(sizeof sizes / sizeof *sizes)],
                           sim_random(3) ? SCENE_PUT : SCENE_NAMED);
             else if (dice < 5)
-                scene_get(self, &scene, o, 1);
+                scene_get(self, o, 1);
             else if (dice < 6 && o->named)
                 scene_lookup(self, o);
             else if (dice < 7)
-                scene_delete(self, &scene, o);
+                scene_delete(self, o);
             else
                 gismo_tick(self->store);
         }
         if (turn + 1 == TURNS)
             break;
-        meet(2 * turn + 2); /* both at work until here: requests to the other are answered */
+        scene_meet(&scene, 2, 2 * turn + 2, LOOK_NS); /* both at work until here: requests to the other are answered */
         for (int i = 0; i < 20; i++) {
             gismo_tick(self->store);
             sleep_ns(100000);
@@ -48,10 +42,10 @@ static void machine(struct sim_process *self, void *argument) {
         scene_close(self);
         self->lane = 1 - self->lane;
         while (world_store_of(self->lane))
-            sleep_ns(20000);
+            sleep_ns(LOOK_NS);
         (void)scene_lose_state(self);
     }
-    meet(2 * TURNS);
+    scene_meet(&scene, 2, 2 * TURNS, LOOK_NS);
     if (self->lane == 0) {
         scene_drain(self, &scene);
         scene.over = true;
@@ -65,9 +59,7 @@ static void machine(struct sim_process *self, void *argument) {
 
 static void body(struct sim_process *self, void *argument) {
     (void)self, (void)argument;
-    scene = (struct scene){0};
-    scene_begin();
-    arrived = 0;
+    scene_begin(&scene);
     sim_spawn(0, machine, NULL);
     sim_spawn(1, machine, NULL);
 }

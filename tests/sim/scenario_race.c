@@ -7,32 +7,26 @@
 #include "scenario.h"
 
 #define ROUNDS 24u
+#define LOOK_NS 200u
 
 static struct scene scene;
-static uint32_t arrived, sides;
-
-/* All begin a round together. */
-static void meet(uint32_t round) {
-    arrived++;
-    while (arrived < sides * round)
-        sleep_ns(200);
-}
+static uint32_t sides;
 
 static void owner(struct sim_process *self, void *argument) {
     const size_t n = *(const size_t *)argument;
     scene_open(self);
     scene_put(self, &scene, n, SCENE_PUT);
-    meet(1);
+    scene_meet(&scene, sides, 1, LOOK_NS);
     for (uint32_t round = 2; round < ROUNDS; round++) {
         struct scene_object *old = scene_any(&scene);
         if (old)
-            scene_delete(self, &scene, old);
+            scene_delete(self, old);
         scene_put(self, &scene, n, SCENE_PUT); /* in the same place, if it was free */
         if (sim_random(2)) {                   /* CLEAR, and what comes of it */
             self->doing = "tick";
             gismo_tick(self->store);
         }
-        meet(round);
+        scene_meet(&scene, sides, round, LOOK_NS);
     }
     scene.over = true;
     scene_close(self);
@@ -41,16 +35,16 @@ static void owner(struct sim_process *self, void *argument) {
 static void reader(struct sim_process *self, void *argument) {
     (void)argument;
     scene_open(self);
-    meet(1);
+    scene_meet(&scene, sides, 1, LOOK_NS);
     for (uint32_t round = 2; round < ROUNDS; round++) {
         struct scene_object *o = scene_any(&scene);
         if (o)
-            scene_get(self, &scene, o, (uint32_t)sim_random(12));
+            scene_get(self, o, (uint32_t)sim_random(12));
         if (sim_random(3) == 0) {
             self->doing = "tick";
             gismo_tick(self->store);
         }
-        meet(round);
+        scene_meet(&scene, sides, round, LOOK_NS);
     }
     scene_close(self);
 }
@@ -58,9 +52,7 @@ static void reader(struct sim_process *self, void *argument) {
 static void body(struct sim_process *self, void *argument) {
     (void)self, (void)argument;
     static const size_t sizes[] = {30000, 33000}; /* two cells of a chunk, or pages of its own */
-    scene = (struct scene){0};
-    scene_begin();
-    arrived = 0;
+    scene_begin(&scene);
     sides = 2 + (sim_random(3) == 0);
     sim_spawn(0, owner, (void *)(uintptr_t)&sizes[sim_random(2)]);
     for (uint32_t i = 1; i < sides; i++)

@@ -24,8 +24,7 @@ static void look(struct sim_process *self) {
     uint64_t cursor = 0;
     gismo_brief briefs[4];
     while (gismo_list(self->store, &cursor, 0, 0, briefs, 4) > 0)
-        for (uint32_t i = 0; i < 4; i++)
-            ;
+        ;
     struct scene_object *o = scene_any(&scene);
     if (o) { /* without a pin, in the middle of a delete perhaps: right bytes, or an error */
         const struct scene_object was = *o;
@@ -38,8 +37,7 @@ static void look(struct sim_process *self) {
         if (status == GISMO_OK && memcmp(is, want, n) != 0)
             sim_violation("peek gives wrong bytes of object %llu", (unsigned long long)was.id);
         if (status != GISMO_OK && still)
-            sim_violation("peek of object %llu, which nobody has deleted: %s", (unsigned long long)was.id,
-                          gismo_error_message());
+            scene_missing("peek", &was, status);
     }
     gismo_host_info info;
     (void)gismo_host(self->store, (self->host + 1) % mix->hosts, &info);
@@ -66,9 +64,9 @@ static void work(struct sim_process *self) {
                   : sim_random(2)             ? SCENE_CREATE
                                               : SCENE_PUT);
     } else if ((dice -= mix->puts) < mix->gets) {
-        scene_get(self, &scene, o, (uint32_t)sim_random(8));
+        scene_get(self, o, (uint32_t)sim_random(8));
     } else if ((dice -= mix->gets) < mix->deletes) {
-        scene_delete(self, &scene, o);
+        scene_delete(self, o);
     } else if ((dice -= mix->deletes) < mix->lookups) {
         if (o->named)
             scene_lookup(self, o);
@@ -137,8 +135,7 @@ static void begin(struct sim_process *self, const struct mixture *mixture) {
     static struct sim_process *workers[SIM_PROCESSES];
     (void)self;
     mix = mixture;
-    scene = (struct scene){0};
-    scene_begin();
+    scene_begin(&scene);
     uint32_t hosts = mix->hosts + (mix->more_hosts && sim_random(4) == 0);
     uint32_t each = mix->workers + (mix->more_workers && sim_random(4) == 0);
     for (uint32_t host = 0; host < hosts; host++) {

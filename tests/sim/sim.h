@@ -26,7 +26,6 @@ enum sim_adversary {
     SIM_LAZY, /* nothing moves unasked: what is not flushed is never seen, what is not invalidated stays as it was */
     SIM_EAGER, /* as lazy, but each line that is dropped is fetched again as early as the processor may */
     SIM_COHERENT, /* all hosts have one cache, and the store is formatted for that; only the store buffers are adverse */
-    SIM_SYSTEMATIC, /* as lazy or eager, and switches only where it is told to: exhaust.c */
 };
 
 struct sim_options {
@@ -34,15 +33,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t switch_per_1024; /* at each step: another process goes on */
     uint32_t move_per_1024; /* at each step: memory does something unasked (random only) */
-    bool device_late; /* A1 is false: a fence does not wait for the device */
     bool verbose; /* each step is printed */
-    /* systematic: at these steps the process that runs is put aside for the one named, and comes back when that one ends or waits */
-    uint32_t preemptions;
-    struct {
-        uint64_t step;
-        uint32_t process;
-    } preempt[4];
-    bool eager;
 };
 
 /* ---- processes ------------------------------------------------------------------------------------ */
@@ -60,22 +51,16 @@ typedef void (*sim_body)(struct sim_process *self, void *argument);
 struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument);
 bool sim_ended(const struct sim_process *process);
 void sim_kill(struct sim_process *process); /* at a step, by another: never runs again; its cache stays, its locks go */
-void sim_freeze(struct sim_process *process); /* until thawed */
-void sim_thaw(struct sim_process *process);
-void sim_power_loss(uint32_t host); /* its processes die; of its dirty lines any subset reached the device */
 struct sim_process *sim_self(void);
 uint64_t sim_random(uint64_t below);
 void sim_pause(void); /* a scheduling point at which another process goes on, if there is one */
-void sim_quiet(bool quiet); /* while set there is no switch and nothing moves: setting up */
-uint64_t sim_now_ns(void);
 
-/* Runs `body` as the first process until all have ended. 0, or 1 with a report on stderr. */
+/* Runs `body` as the first process until all have ended. */
 struct sim_result {
     bool failed;
     char what[512];
     uint64_t steps;
 };
-typedef void (*sim_setup)(void *argument);
 void sim_run(const struct sim_options *options, const void *image, uint64_t image_bytes, uint32_t hosts, sim_body body,
              void *argument, struct sim_result *result);
 
@@ -88,8 +73,6 @@ bool sim_is_medium(const void *p, uint64_t *offset);
 void *sim_map(uint64_t bytes); /* for the process that runs: addresses that nobody can touch but by primitives */
 void sim_user_write(void *medium, const void *from, size_t n); /* plain stores of a user into a draft */
 void sim_user_read(void *copy, const void *medium, size_t n); /* plain loads of a user through a view */
-void sim_device_read(uint64_t offset, void *copy, size_t n); /* what the device has now: for checks and the oracle */
-void sim_settle_host(uint32_t host); /* all stores and write-backs of this host done */
 
 /* memory.c offers run.c */
 void memory_begin(const void *image, uint64_t bytes, uint32_t hosts, const struct sim_options *options);
@@ -97,7 +80,7 @@ void memory_new_image(void);
 void memory_move(void); /* random: something happens unasked */
 void memory_drain_stores(uint32_t process); /* as time does */
 void memory_drain_all(uint32_t process);
-void memory_power_loss(uint32_t host);
+void memory_join(uint32_t process, uint32_t host);
 
 /* A word to another process by other means (a socket, Ray): it comes after all that a store would come after. */
 void sim_send(void);
@@ -136,5 +119,6 @@ extern struct sim_site __start_sim_sites[], __stop_sim_sites[];
 uint32_t mutant_number_sites(void); /* numbers them; returns how many there are */
 bool mutant_applies(const struct sim_site *site, enum sim_mutation mutation);
 const char *mutant_name(enum sim_mutation mutation);
+const char *mutant_file(const struct sim_site *site); /* without its folders */
 
 #endif
