@@ -136,7 +136,7 @@ for call in (lambda: draft.fill([bytes(8 << 20)]), lambda: draft.fill([b"few"]),
         call()
     except gismo_core.MediaError:
         print("MediaError")
-print("alive")
+print("alive", flush=True)
 os._exit(0)
 """
 
