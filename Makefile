@@ -87,7 +87,7 @@ RAY_TESTS ?=
 
 .PHONY: test-ray-upstream
 test-ray-upstream: setup ## some of Ray's own test files with Gismo and without: RAY_TESTS='PATH…' of a checkout (ARGS=--help)
-	@[[ -n '$(RAY_TESTS)$(ARGS)' ]] || { echo "make test-ray-upstream RAY_TESTS='…/python/ray/tests/test_actor.py …'" >&2; exit 2; }
+	$(if $(strip $(RAY_TESTS) $(ARGS)),,@echo "make test-ray-upstream RAY_TESTS='…/python/ray/tests/test_actor.py …'" >&2; exit 2)
 	@PYTHONPATH=tests:. $(BIN)/python -m ray_upstream $(RAY_TESTS) $(ARGS)
 
 .PHONY: ray-old
