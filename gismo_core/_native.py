@@ -25,6 +25,8 @@ SEAL_CRC = 1
 FSCK_VERIFY = 1
 FSCK_REPAIR = 2
 FSCK_TELL = 4
+EVICT_CONFIRMED_OFF = 1
+EVICT_FORCE = 2
 FSCK_PROGRESS = 4
 
 u8, u32, u64, i32, i64, ptr = c.c_uint8, c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_void_p
@@ -201,7 +203,17 @@ class CHostInfo(c.Structure):
         ("arenas", u32),
         ("groups", u32),
         ("is_self", u32),
-        ("reserved", u32),
+        ("silent_samples", u32),
+    ]
+
+
+class CEvictResult(c.Structure):
+    _fields_ = [
+        ("state", u32),
+        ("silent_samples", u32),
+        ("objects", u64),
+        ("object_bytes", u64),
+        ("left", u64),
     ]
 
 
@@ -298,7 +310,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "get_stats": ([ptr, _P(CStats)], c.c_int),
     "host": ([ptr, u32, _P(CHostInfo)], c.c_int),
     "process": ([ptr, _P(u32), _P(CProcessInfo)], c.c_int),
-    "evict_host": ([ptr, u32, u32], c.c_int),
+    "evict_host": ([ptr, u32, u32, _P(CEvictResult)], c.c_int),
     "fsck": ([ptr, u32, FsckFunction, ptr, _P(CFsckResult)], c.c_int),
     "tick": ([ptr], c.c_int),
     "copy": ([ptr, ptr, u64, c.c_int, c.c_int, _P(u32)], None),

@@ -13,6 +13,8 @@ from gismo_core import _native
 from gismo_core.errors import CorruptStore
 from gismo_core.handles import Handle, first_48, unchecked
 
+SILENT_SAMPLES = 10  # GISMO_SILENT_SAMPLES
+
 
 class ObjectState(enum.IntEnum):
     """Of a slot. FREE ones are never reported."""
@@ -119,6 +121,27 @@ class HostInfo:
     arenas: int
     groups: int
     is_self: bool
+    silent_samples: int
+
+    @property
+    def suspect(self) -> bool:
+        """Its heartbeat stood still at so many looks of this host, one a second, that it may be gone."""
+        return self.state is HostState.ACTIVE and self.silent_samples >= SILENT_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """How far the eviction of a host has come. `state`: ACTIVE, FENCED, RELEASED, and QUIET when it is done.
+
+    silent_samples: looks, of SILENT_SAMPLES, while it is ACTIVE. objects, object_bytes: of the host, which stay, when done.
+    left: deleted objects of it are still read elsewhere; their room comes back when they are let go.
+    """
+
+    state: HostState
+    silent_samples: int
+    objects: int
+    object_bytes: int
+    left: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +296,13 @@ def host_info(raw: _native.CHostInfo) -> HostInfo:
         arenas=raw.arenas,
         groups=raw.groups,
         is_self=bool(raw.is_self),
+        silent_samples=raw.silent_samples,
     )
+
+
+def eviction(raw: _native.CEvictResult) -> Eviction:
+    """From gismo_evict_result."""
+    return Eviction(_member(HostState, raw.state), raw.silent_samples, raw.objects, raw.object_bytes, bool(raw.left))
 
 
 def process_info(raw: _native.CProcessInfo) -> ProcessInfo:

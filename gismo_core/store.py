@@ -38,6 +38,7 @@ _FOR_EVER_S = 1e9  # decades
 _WAIT_NEVER = -2  # GISMO_WAIT_NEVER of gismo.h
 _HOLDERS_SCAN_S = 0.05
 _HOLDERS_MAX = 16
+_EVICT_AGAIN_S = 0.05
 _LIST_AT_ONCE = 4096
 _BRIEF_BYTES = ctypes.sizeof(_native.CBrief)
 _BUFFERS_MAX = 1 << 20  # GISMO_BUFFERS_MAX of gismo.h
@@ -568,14 +569,38 @@ class Store:
         status = run_aside(call, seen, abandon=not repair)
         return records.fsck_report(raw, status == errors.OK, tuple(findings))
 
-    def evict_host(self, host_id: int, confirmed_off: bool = False) -> None:
-        """Take a host that is gone for good out of the store, so that its room can be used again.
+    def evict_host(
+        self,
+        host_id: int,
+        confirmed_off: bool = False,
+        *,
+        force: bool = False,
+        wait_s: float | None = 0.0,
+        progress: Callable[[records.Eviction], None] | None = None,
+    ) -> records.Eviction:
+        """Take a host that is gone out of the store, so that its room can be used again. Its sealed objects stay.
 
-        confirmed_off: you know that it is off and will not come back; a wrong word corrupts the store. Without it,
-        StoreBusy unless the host is provably gone. This version can evict none and says so: Unsupported. What a host
-        that is gone has written stays readable meanwhile, and its room is not used again.
+        First it is fenced: only if its heartbeat stood still at ten looks, one a second, unless `force`. From then on every
+        call of its processes is Fenced. What it could still write is used again when it is proven to have stopped: all its
+        processes have closed the store, or it came back by itself, or you know it: `confirmed_off`. **A wrong word corrupts
+        the store.** StoreBusy if that is not so after `wait_s` seconds (None: for ever); it can be called again.
+        `progress` is told after each try how far it came. Protocol: P10 of FORMAT.md.
         """
-        self._slow("evict_host", _integer("host_id", host_id, 31), int(confirmed_off))
+        from gismo_core import records
+
+        number = _integer("host_id", host_id, 31)
+        flags = (_native.EVICT_CONFIRMED_OFF if confirmed_off else 0) | (_native.EVICT_FORCE if force else 0)
+        end = None if wait_s is None else time.monotonic() + wait_s
+        while True:
+            raw = _native.CEvictResult()
+            busy = self._slow("evict_host", number, flags, raw, end=errors.EBUSY) == errors.EBUSY
+            if progress is not None:
+                progress(records.eviction(raw))
+            if not busy:
+                return records.eviction(raw)
+            if end is not None and time.monotonic() >= end:
+                raise self._error(errors.EBUSY)
+            time.sleep(_EVICT_AGAIN_S)
 
     # ---- ending ----------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ _COMMANDS = {
     "rm": "objects",
     "top": "top",
     "ray": "ray",
+    "evict": "evict",
     "doctor": "doctor",
     "bench": "bench",
     "demo": "demo",

@@ -145,7 +145,7 @@ def hosts_command(store: str, as_json: bool) -> None:
         [
             (
                 f"{host.host_id}{'*' if host.is_self else ''}",
-                host.state.name.lower(),
+                "suspect" if host.suspect else host.state.name.lower(),
                 str(host.objects),
                 size_text(host.used_bytes),
                 str(host.incarnation),

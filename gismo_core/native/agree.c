@@ -47,8 +47,16 @@ static struct half read_line(struct gismo_store *s, uint32_t reg, uint32_t host,
     return best;
 }
 
+/*
+ * Whose line it is that we write. Who takes a lane over has its leases as that lane, but about the lane itself it speaks as the host
+ * that it is: the host whose lane it was may just be coming back, and speaks in the lane's own line.
+ */
+static uint32_t speaker(const struct gismo_store *s, uint32_t reg) {
+    return s->taker && reg >= s->sb.arenas + s->sb.groups ? s->taker - 1 : s->lane;
+}
+
 static void write_line(struct gismo_store *s, uint32_t reg, struct half *own, int *which) {
-    struct fmt_register_line *line = line_of(s, reg, s->lane);
+    struct fmt_register_line *line = line_of(s, reg, speaker(s, reg));
     int into = *which == 0 ? 1 : 0;
     own->sequence++;
     if (own->sequence == 0)
@@ -79,10 +87,11 @@ bool agree_is_stuck(struct gismo_store *s, uint32_t reg, uint32_t *host) {
 }
 
 int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void *ctx, uint64_t *agreed) {
+    const uint32_t us = speaker(s, reg);
     uint64_t round = 0;
     for (int attempt = 0; attempt < 1000; attempt++) {
         int which;
-        struct half own = read_line(s, reg, s->lane, &which);
+        struct half own = read_line(s, reg, us, &which);
         uint64_t most = own.mbal;
         for (uint32_t host = 0; host < s->sb.max_lanes; host++) {
             int ignored;
@@ -96,7 +105,7 @@ int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void 
                         "register %u holds a ballot that no host writes: it cannot be agreed on any more", reg);
         if (most >> 6 >= round)
             round = (most >> 6) + 1;
-        uint64_t ballot = round << 6 | s->lane;
+        uint64_t ballot = round << 6 | us;
         /* 1. promise */
         own.mbal = ballot;
         write_line(s, reg, &own, &which);
@@ -104,7 +113,7 @@ int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void 
         uint64_t best_bal = own.bal, value = own.bal ? own.value : 0;
         bool beaten = false;
         for (uint32_t host = 0; host < s->sb.max_lanes; host++) {
-            if (host == s->lane)
+            if (host == us)
                 continue;
             int ignored;
             prim_refresh(s->software, line_of(s, reg, host), FMT_LINE);
@@ -124,7 +133,7 @@ int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void 
             write_line(s, reg, &own, &which);
             /* 5. read all again */
             for (uint32_t host = 0; host < s->sb.max_lanes; host++) {
-                if (host == s->lane)
+                if (host == us)
                     continue;
                 int ignored;
                 prim_refresh(s->software, line_of(s, reg, host), FMT_LINE);
@@ -136,7 +145,7 @@ int agree_change(struct gismo_store *s, uint32_t reg, agree_decide decide, void 
             }
         }
         /* Somebody else is at it: let him finish, each host after another time. */
-        sleep_ns(20000u * (1u + (s->lane * 7u + (uint32_t)attempt * 3u) % 16u));
+        sleep_ns(20000u * (1u + (us * 7u + (uint32_t)attempt * 3u) % 16u));
     }
     return fail(GISMO_EBUSY, "other hosts are changing the same lease all the time: try again");
 }

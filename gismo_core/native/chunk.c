@@ -192,7 +192,11 @@ int chunk_sweep_locked(struct gismo_store *s, int everywhere) {
             bits |= loc_load(&s->claimed[w]);
         for (; bits; bits &= bits - 1) {
             uint32_t c = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
-            if (c >= s->chunks || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)) || !chunk_claim_locked(s, c))
+            if (c >= s->chunks || !unit_is_mine(s, AGREE_GROUP, chunk_group(s, c))) {
+                bit_clear(s->host.retire, c); /* returned since */
+                continue;
+            }
+            if (!chunk_claim_locked(s, c))
                 continue; /* another has it: it will see the request, or its death will */
             if (UNLIKELY(!unit_is_mine(s, AGREE_GROUP, chunk_group(s, c)))) { /* returned just then */
                 chunk_unclaim_locked(s, c);

@@ -273,17 +273,18 @@ enum gismo_lane_state {
     GISMO_LANE_RELEASED = 4
 };
 typedef struct gismo_host_info {
-    uint32_t host_id, state; /* enum gismo_lane_state */
+    uint32_t host_id, state; /* enum gismo_lane_state: FENCED and RELEASED as the hosts agreed, else as the host says */
     uint64_t incarnation;
     uint64_t heartbeat;
     uint64_t heartbeat_unix_ns;
     uint64_t joined_unix_ns;
     uint8_t boot_id[16];
     uint8_t state_dir_uuid[16];
-    uint64_t used_bytes;     /* of its objects */
+    uint64_t used_bytes; /* of its objects */
     uint64_t objects;
     uint32_t arenas, groups;
-    uint32_t is_self, reserved;
+    uint32_t is_self;
+    uint32_t silent_samples; /* looks of this host in a row that found the heartbeat unchanged; read-only opened: 0 */
 } gismo_host_info;
 /* GISMO_ENOTFOUND past the last host id. */
 GISMO_API int gismo_host(gismo_store *store, uint32_t host_id, gismo_host_info *out);
@@ -291,18 +292,31 @@ GISMO_API int gismo_host(gismo_store *store, uint32_t host_id, gismo_host_info *
 typedef struct gismo_process_info {
     uint32_t index, is_self;
     uint64_t epoch;
-    int64_t pid;             /* inside its own PID namespace: for people, never for decisions */
+    int64_t pid; /* inside its own PID namespace: for people, never for decisions */
     uint64_t joined_unix_ns;
     uint64_t puts, gets, deletes, put_bytes, get_bytes;
-    uint64_t pins, writing;  /* objects pinned, being written */
-    uint32_t alive, chunks;  /* slot chunks it has claimed */
+    uint64_t pins, writing; /* objects pinned, being written */
+    uint32_t alive, chunks; /* slot chunks it has claimed */
     char command[64];
 } gismo_process_info;
 /* Processes of this host: next at or after *cursor; GISMO_ENOTFOUND at the end. */
 GISMO_API int gismo_process(gismo_store *store, uint32_t *cursor, gismo_process_info *out);
 
-/* Takes a host that is gone for good out of the store. Without confirmed_off: GISMO_EBUSY unless it is provably gone. */
-GISMO_API int gismo_evict_host(gismo_store *store, uint32_t host_id, uint32_t confirmed_off);
+/* Looks at a host's heartbeat, one a second, that must find it unchanged before it is suspected to be gone. */
+#define GISMO_SILENT_SAMPLES 10u
+enum gismo_evict_flags {
+    GISMO_EVICT_CONFIRMED_OFF = 1, /* the caller knows that the host does not run and will not go on: else corruption */
+    GISMO_EVICT_FORCE = 2 /* fence it although it is not suspected */
+};
+typedef struct gismo_evict_result {
+    uint32_t state; /* enum gismo_lane_state, as far as it has come; QUIET when all is done */
+    uint32_t silent_samples; /* of GISMO_SILENT_SAMPLES, while it is ACTIVE */
+    uint64_t objects, object_bytes; /* of the host that stay, when all is done */
+    uint64_t left; /* 1 = deleted objects of it are still read by other hosts: their room comes back when they let go */
+} gismo_evict_result;
+/* Takes a host that is gone out of the store: fences it if it is silent, and once it is proven to have stopped frees what it
+ * held or had not finished; its sealed objects stay. GISMO_EBUSY: not yet; out says how far it came, call again. */
+GISMO_API int gismo_evict_host(gismo_store *store, uint32_t host_id, uint32_t flags, gismo_evict_result *out);
 
 enum gismo_fsck_flags {
     GISMO_FSCK_VERIFY = 1, /* payload CRCs */
@@ -319,7 +333,7 @@ enum gismo_fsck_severity {
 typedef void (*gismo_fsck_report)(uint32_t severity, const char *code, const char *message, uint64_t slot, void *ctx);
 typedef struct gismo_fsck_result {
     uint64_t objects, payloads_verified, notes, warnings, errors, repaired;
-    uint64_t leaked_bytes;   /* neither free nor any object's, on this host's arenas */
+    uint64_t leaked_bytes; /* neither free nor any object's, on this host's arenas */
 } gismo_fsck_result;
 /* GISMO_OK when no error is left, GISMO_ECORRUPT otherwise. */
 GISMO_API int gismo_fsck(gismo_store *store, uint32_t flags, gismo_fsck_report report, void *ctx,

@@ -39,6 +39,7 @@ void host_layout(const struct fmt_superblock *sb, void *mapping, struct host_tab
     t->arena = place(base, &at, sb->arenas * sizeof *t->arena);
     t->group = place(base, &at, sb->groups * sizeof *t->group);
     t->lane_claim = place(base, &at, sb->max_lanes * sizeof(uint64_t));
+    t->silence = place(base, &at, sb->max_lanes * sizeof *t->silence);
     t->ring_send = place(base, &at, sb->max_lanes * sizeof(uint64_t));
     t->ring_receive = place(base, &at, sb->max_lanes * sizeof(uint64_t));
     t->page_bits = place(base, &at, t->page_words * 8);
@@ -222,7 +223,6 @@ int host_attach(struct gismo_store *s) {
     if (status != GISMO_OK)
         return status;
     s->lane = s->host.header->lane;
-    s->incarnation = s->host.header->incarnation;
     return GISMO_OK;
 }
 
@@ -253,7 +253,6 @@ int host_create(struct gismo_store *s, uint32_t lane, uint64_t incarnation, cons
         host_read_boot_id(h->boot_id);
         memcpy(h->store_uuid, s->sb.uuid, 16);
         s->lane = lane;
-        s->incarnation = incarnation;
         memset(s->host.page_bits, 0xff, s->host.page_words * 8); /* nothing is ours until it is leased */
         status = fill(s);
     }
@@ -284,6 +283,13 @@ void host_detach(struct gismo_store *s) {
     if (s->state_dir_fd >= 0)
         close(s->state_dir_fd);
     s->lock_fd = s->probe_fd = s->state_dir_fd = -1;
+}
+
+void host_forget(struct gismo_store *s) {
+    int keep = s->state_dir_fd;
+    s->state_dir_fd = -1;
+    host_detach(s);
+    s->state_dir_fd = keep;
 }
 
 /* ---- processes ------------------------------------------------------------------------------ */
@@ -354,6 +360,7 @@ int host_register(struct gismo_store *s) {
         loc_store(&p->intent_kind, (loc_load(&p->intent_kind) >> 8) << 8 | HOST_INTENT_NONE);
         p->puts = p->gets = p->deletes = p->put_bytes = p->get_bytes = 0;
         p->chunks = 0;
+        loc_store(&p->leaving, (uint64_t)0);
         read_command(p->command);
         loc_store(&p->word, epoch << 8 | HOST_PROCESS_LIVE);
         prim_fence_full();
@@ -386,7 +393,7 @@ void host_unregister(struct gismo_store *s) {
         munmap(s->pin_counts, s->pins_bytes);
     s->pin_counts = NULL;
     s->claimed = NULL;
-    s->claim = 0;
+    s->claim = s->epoch = 0;
 }
 
 int host_alive(struct gismo_store *s, uint32_t index, uint64_t epoch) {

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define HOST_MAGIC 0x314554415453474Dull
-#define HOST_LAYOUT 2u
+#define HOST_LAYOUT 3u
 #ifdef GISMO_SIM
 #define HOST_PROCESSES 64u /* it walks over them a thousand times a second */
 #else
@@ -69,7 +69,8 @@ struct host_process {
     uint32_t kick; /* futex: its thread has something to do */
     uint32_t chunks;
     uint64_t pins_epoch; /* of the pins file that was made last: its maker may have died before it was LIVE */
-    uint64_t pad[3];
+    uint64_t leaving;    /* its epoch, once all is given back and only leaving the lane is left */
+    uint64_t pad[2];
     char command[64];
     uint64_t pad2[8];
 };
@@ -106,6 +107,17 @@ struct host_unit {
     uint32_t draining;     /* nothing new is put here (quota.c); heeded until header.wish_until_ns */
 };
 
+/* P10: what its register says of a host's lane. Of one that is lost not even what was ours may be written any more. */
+enum host_standing { HOST_IN_PLACE = 0, HOST_FENCED = 1, HOST_LOST = 2 };
+
+/* What this host thinks of another's heartbeat. */
+struct host_silence {
+    uint64_t heartbeat; /* as it was seen last */
+    uint64_t samples;   /* how often in a row it was the same */
+    uint64_t wanted;    /* counts what somebody here wants of it while it is QUIET; 0 once that is done */
+    uint64_t taking;    /* claim of the process of this host that takes its lane over, or died over it: P10 */
+};
+
 struct host_header {
     uint64_t magic;
     uint32_t layout;
@@ -119,7 +131,7 @@ struct host_header {
     uint64_t leader;     /* claim of the elected process */
     uint64_t leader_beat;
     uint64_t reaping; /* how many entries are REAPING: a hint for every operation */
-    uint64_t unused;
+    uint64_t standing; /* enum host_standing, as found: it only grows */
     uint64_t recovered_processes, recovered_objects;
     uint64_t epoch;   /* last one given out */
     uint64_t retired_puts, retired_gets, retired_deletes, retired_put_bytes, retired_get_bytes;
@@ -129,7 +141,9 @@ struct host_header {
     uint64_t wish_until_ns; /* quota.c, CLOCK_MONOTONIC: another lane's wish is heeded until then; 0 = none */
     uint64_t wish_pages, wish_groups;
     uint64_t lease_stop; /* bits of enum agree_unit: no more of these for us meanwhile */
-    uint8_t pad[4096 - 296];
+    uint64_t fence_seen_ns; /* CLOCK_MONOTONIC, before the last look at that register that found it as it should be */
+    uint64_t watched_ns;    /* CLOCK_MONOTONIC, the last look at the heartbeats of others */
+    uint8_t pad[4096 - 312];
 };
 _Static_assert(sizeof(struct host_header) == 4096, "state header size");
 
@@ -141,6 +155,7 @@ struct host_tables {
     struct host_unit *arena;       /* arenas */
     struct host_unit *group;       /* groups */
     uint64_t *lane_claim;          /* max_lanes: claim of each lane's register */
+    struct host_silence *silence;  /* max_lanes */
     uint64_t *ring_send;           /* max_lanes: claim of the sending side to that lane */
     uint64_t *ring_receive;        /* max_lanes: claim of the receiving side from that lane */
     uint64_t *page_bits;           /* one bit a page, 1 = taken or not ours; written under the arena's claim */
@@ -178,6 +193,7 @@ int host_create(struct gismo_store *s, uint32_t lane, uint64_t incarnation, cons
 int host_register(struct gismo_store *s);
 void host_unregister(struct gismo_store *s);
 void host_detach(struct gismo_store *s);
+void host_forget(struct gismo_store *s); /* the same, but the directory stays open */
 
 /* 1 = the process with this index and epoch may still run; 0 = proven dead (its lock is free, or it is another epoch). */
 int host_alive(struct gismo_store *s, uint32_t index, uint64_t epoch);

@@ -293,8 +293,13 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
     struct fmt_lane *lane = &s->lanes[host_id];
     uint64_t word = lane_state_word(s, host_id);
     prim_refresh(s->software, lane, sizeof *lane);
+    uint32_t decided = FMT_STATE(lane_register(s, host_id));
     out->host_id = host_id;
     out->state = FMT_STATE(word);
+    if (out->state == GISMO_LANE_ACTIVE && (decided == GISMO_LANE_FENCED || decided == GISMO_LANE_RELEASED))
+        out->state = decided;
+    if (!s->read_only)
+        out->silent_samples = (uint32_t)loc_load(&s->host.silence[host_id].samples);
     out->incarnation = FMT_GENERATION(word);
     out->heartbeat = prim_load64(&lane->heartbeat);
     out->heartbeat_unix_ns = prim_load64(&lane->heartbeat_unix_ns);
@@ -372,26 +377,6 @@ static int next_process(struct gismo_store *s, uint32_t *cursor, gismo_process_i
 int gismo_process(struct gismo_store *s, uint32_t *cursor, gismo_process_info *out) {
     int status = store_enter(s);
     return status ? status : GUARDED(s, next_process(s, cursor, out));
-}
-
-static int evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
-    if (host_id >= s->sb.max_lanes)
-        return fail(GISMO_EINVAL, "host id %u is out of range: this store has room for hosts 0..%u", host_id,
-                    s->sb.max_lanes - 1);
-    if (host_id == s->lane)
-        return fail(GISMO_EINVAL, "a host cannot evict itself: close the store in all its processes instead");
-    uint32_t state = FMT_STATE(lane_state_word(s, host_id));
-    if (state == GISMO_LANE_FREE)
-        return fail(GISMO_ENOTFOUND, "there is no host %u", host_id);
-    (void)confirmed_off;
-    return fail(
-        GISMO_EUNSUPPORTED,
-        "this version cannot evict a host: its objects stay readable, its bytes are not reused until it comes back");
-}
-
-int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t confirmed_off) {
-    int status = store_enter(s);
-    return status ? status : GUARDED(s, evict_host(s, host_id, confirmed_off));
 }
 
 const char *gismo_state_dir(struct gismo_store *s) { return s->state_path; }

@@ -70,13 +70,14 @@ struct gismo_store {
     int probe_fd; /* looks at those of others */
     char state_path[4096];
     uint32_t lane;
-    uint64_t incarnation;
     bool takes_over; /* the lane was another machine's before: while its tables are made */
+    uint64_t granted; /* P10: this store is opened to take over a lane whose register has this incarnation for us ... */
+    uint32_t taker; /* ... us being this lane + 1; else 0 */
     uint32_t index; /* of this process */
     uint64_t epoch;
     uint64_t claim; /* our claim word */
     uint32_t *pin_counts; /* own pins file: one count a slot, then the bitmap of claimed chunks */
-    uint64_t *claimed;    /* that bitmap */
+    uint64_t *claimed; /* that bitmap */
     uint64_t pins_bytes;
     struct {
         uint64_t epoch;
@@ -95,7 +96,11 @@ struct gismo_store {
     uint64_t wishes_seen, wishes_since_ns; /* of our lane, as the last tick saw them */
     uint64_t idle_operations; /* as the last tick saw them: nothing happened since, so empty chunks can go */
 
-    atomic_int failed;  /* a GISMO_E* code: the medium failed while we held the lock */
+    uint64_t serve_after_ns; /* not before */
+    uint64_t serve_cost_ns; /* of opening what was taken over lately */
+    uint32_t serve_tries; /* how often in a row something of a lane was left */
+    atomic_int evicting; /* one thread at a time: a claim names the process */
+    atomic_int failed; /* a GISMO_E* code: the medium failed while we held the lock */
     atomic_int closed;
     atomic_uint_fast64_t views; /* pins of this process */
 
@@ -106,7 +111,7 @@ struct gismo_store {
     int inotify_fd;
     int64_t mode; /* permission bits of state files */
     struct gismo_store *next_open; /* list for fork handlers */
-    struct runner *runner;         /* of the thread, while there is one */
+    struct runner *runner; /* of the thread, while there is one */
 };
 
 /* error.c: every failure goes through here, so that each has a message that says what to do. */
@@ -114,11 +119,19 @@ int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3
 int fail_errno(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fail_detail(uint64_t asked, uint64_t free_bytes, uint64_t largest, uint64_t free_objects);
 
+#define SILENCE_LOOK_NS 1000000000ull
+
 /* Clocks. coarse: a few ns, 1-4 ms resolution, enough for creation times. */
 #ifdef GISMO_SIM
 uint64_t now_coarse_unix_ns(void);
+uint64_t now_coarse_ns(void);
 uint64_t now_ns(void);
 #else
+static inline uint64_t now_coarse_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 static inline uint64_t now_coarse_unix_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
@@ -174,7 +187,20 @@ bool agree_is_stuck(struct gismo_store *s, uint32_t reg,
 uint64_t agree_peek(struct gismo_store *s, uint32_t reg); /* last accepted value seen; may be in flux */
 static inline uint32_t agree_owner(uint64_t value) { return (uint32_t)(value & 0xff); } /* lane + 1 */
 
-/* lane.c: P9 */
+/*
+ * lane.c: P9. What a lane's register says: incarnation, which lane + 1 made it ACTIVE or takes it over (0: whoever joins), and
+ * enum gismo_lane_state, or LANE_JOINING: it is somebody's who has not come so far as to be ACTIVE. The identity may still say
+ * anything then.
+ */
+#define LANE_JOINING 5u
+#define LANE_VALUE(incarnation, taker, state)                                                                          \
+    ((uint64_t)(incarnation) << 16 | (uint64_t)(taker) << 8 | (uint64_t)(state))
+static inline uint64_t lane_incarnation(uint64_t value) { return value >> 16; }
+static inline uint32_t lane_taker(uint64_t value) { return (uint32_t)(value >> 8) & 0xff; }
+uint64_t lane_register(struct gismo_store *s, uint32_t lane);
+enum host_standing lane_standing(struct gismo_store *s); /* of our own lane, now */
+/* From exactly this to exactly that, or GISMO_EBUSY. The caller has this host's claim of the register. */
+int lane_agree(struct gismo_store *s, uint32_t lane, uint64_t from, uint64_t to);
 extern uint64_t lane_join_wait_ns;
 int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id);
 void lane_leave(struct gismo_store *s);
@@ -183,6 +209,17 @@ static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
     return prim_load64(&s->identities[lane].state_word);
 }
 void lane_heartbeat(struct gismo_store *s);
+
+/* evict.c: what waits for a QUIET lane, of which nobody else will do it. By the elected process, without the lock. */
+int evict_serve(struct gismo_store *s);
+
+/* silence.c: P10, the silent and the fenced. */
+void silence_watch(struct gismo_store *s); /* by the elected process: the heartbeats of others */
+bool silence_suspect(struct gismo_store *s, uint32_t lane);
+int silence_look(struct gismo_store *s); /* at the register of our own lane: GISMO_OK or GISMO_EFENCED */
+static inline bool silence_must_look(struct gismo_store *s) {
+    return (int64_t)(now_coarse_ns() - loc_load(&s->host.header->fence_seen_ns)) > (int64_t)SILENCE_LOOK_NS;
+}
 
 /* unit.c: P7, leasing of arenas and slot groups */
 int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);
@@ -306,6 +343,9 @@ void object_abort_locked(struct gismo_store *s, uint32_t slot);
 
 /* store.c: what every call begins with. 0, or why it cannot be. */
 int store_enter(struct gismo_store *s);
+/* Opens the store as the given lane, whose register has that incarnation for us (P10), with that state directory. */
+int store_open_lane(struct gismo_store *s, const char *state_dir, uint32_t lane, uint64_t granted,
+                    struct gismo_store **out);
 void store_release_host(struct gismo_store *s); /* leave lane and registration, unmap: no pins are left */
 
 /* What a get or delete of this slot will touch, at once: on random slots the cache misses then overlap. */

@@ -136,6 +136,9 @@ int ring_send_outbound(struct gismo_store *s) {
                 chunk_unmark(s, c);
                 continue;
             }
+            uint32_t owner = (uint32_t)header.lane_plus_1 - 1;
+            if (known && FMT_STATE(lane_state_word(s, owner)) == GISMO_LANE_QUIET)
+                loc_add(&s->host.silence[owner].wanted, 1); /* what is sent now, or was pinned here until now */
             /* Each request at once, and all again after a while: its sender, or the one asked, may have died. */
             struct local_chunk *l = &s->local[c];
             if (now >= l->retry_unix_ns) {
@@ -158,7 +161,7 @@ int ring_send_outbound(struct gismo_store *s) {
                 open |= 1ull << i;
                 if (!send || l->sent >> i & 1)
                     continue;
-                if (ring_send(s, (uint32_t)header.lane_plus_1 - 1, FMT_RING_DELETE, slot, generation, NULL) == GISMO_OK)
+                if (ring_send(s, owner, FMT_RING_DELETE, slot, generation, NULL) == GISMO_OK)
                     l->sent |= 1ull << i;
                 else
                     send = false; /* full, or another is at it */

@@ -31,6 +31,11 @@ int store_enter(struct gismo_store *s) {
         return fail(GISMO_EPERM, "the store %s was opened read-only: it can be looked at, not used", s->path);
     if (UNLIKELY(atomic_load_explicit(&s->thread_state, memory_order_relaxed) == 0 && !s->no_thread))
         (void)thread_start(s); /* after a fork; a thread that cannot be had is no failure: gismo_tick does its work */
+    if (UNLIKELY(loc_load(&s->host.header->standing) != HOST_IN_PLACE || silence_must_look(s))) {
+        int status = GUARDED(s, silence_look(s));
+        if (status)
+            return status;
+    }
     if (UNLIKELY(loc_load(&s->host.header->reaping) != 0))
         return GUARDED(s, recover_some(s));
     return GISMO_OK;
@@ -99,13 +104,16 @@ static void dispose(struct gismo_store *s) {
     s->fd = -1;
 }
 
-int gismo_open(const char *path, const gismo_open_options *o, struct gismo_store **out) {
+static int open_store(const char *path, const gismo_open_options *o, uint64_t granted, uint32_t taker,
+                      struct gismo_store **out) {
     *out = NULL;
     if (guard_install() != 0)
         return fail_errno(GISMO_ESYS, "cannot install a handler for SIGBUS");
     struct gismo_store *s = calloc(1, sizeof *s);
     if (s == NULL)
         return fail(GISMO_ESYS, "out of memory");
+    s->granted = granted;
+    s->taker = taker;
     s->fd = s->lock_fd = s->probe_fd = s->state_dir_fd = s->inotify_fd = s->wake_fd = -1;
     s->views = 1; /* until closed */
     s->read_only = o && o->read_only;
@@ -143,7 +151,19 @@ int gismo_open(const char *path, const gismo_open_options *o, struct gismo_store
     return GISMO_OK;
 }
 
+int gismo_open(const char *path, const gismo_open_options *o, struct gismo_store **out) {
+    return open_store(path, o, 0, 0, out);
+}
+
+int store_open_lane(struct gismo_store *s, const char *state_dir, uint32_t lane, uint64_t granted,
+                    struct gismo_store **out) {
+    gismo_open_options o = {.state_dir = state_dir, .host_id = (int32_t)lane, .no_thread = 1};
+    return open_store(s->path, &o, granted, s->lane + 1, out);
+}
+
 static int leave(struct gismo_store *s) {
+    if (lane_standing(s) == HOST_LOST)
+        return GISMO_OK; /* released on a wrong word: what was ours is another's now */
     recover_all(s);
     (void)ring_send_outbound(s);
     lane_leave(s);
@@ -189,7 +209,7 @@ int gismo_close(struct gismo_store *s) {
     int status = GISMO_OK;
     if (!s->read_only) {
         thread_stop(s);
-        if (!s->failed) {
+        if (!s->failed && GUARDED(s, (int)lane_standing(s)) != HOST_LOST) {
             store_lock(s);
             status = GUARDED(s, close_chunks(s));
             if (status == GISMO_OK)
@@ -235,7 +255,8 @@ static bool delete_is_pending(struct gismo_store *s, uint32_t slot, uint64_t gen
 static inline int unpin(struct gismo_store *s, uint32_t slot) {
     loc_sub(&s->pin_counts[slot], 1u);
     if (UNLIKELY(FMT_STATE(prim_load64(&s->slot[slot].word)) == GISMO_DELETED)) {
-        bit_set(s->host.retire, slot / FMT_CHUNK_SLOTS);
+        uint32_t chunk = slot / FMT_CHUNK_SLOTS;
+        bit_set(unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)) ? s->host.retire : s->host.outbound, chunk);
         loc_store(&s->host.header->retire_hint, (uint64_t)1);
     }
     return GISMO_OK;

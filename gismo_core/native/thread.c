@@ -101,8 +101,13 @@ static void forget_old_wish(struct gismo_store *s, uint64_t *wishes_seen, uint64
 
 /* Caller holds the lock. */
 static int tick_locked(struct gismo_store *s, int leader) {
+    if (UNLIKELY(loc_load(&s->host.header->standing) != HOST_IN_PLACE))
+        return 0; /* from here on nothing of ours is written that need not be */
+    if (leader && silence_look(s) != GISMO_OK)
+        return 0;
     int done = own_work(s);
     if (leader) {
+        silence_watch(s);
         done += ring_receive_all(s);
         if (loc_load(&s->host.header->retire_hint)) {
             loc_store(&s->host.header->retire_hint, (uint64_t)0);
@@ -159,8 +164,11 @@ static void reap(struct gismo_store *s) {
 static int guarded_tick(struct gismo_store *s, int leader) { return GUARDED(s, thread_tick(s, leader)); }
 static int guarded_tick_aside(struct gismo_store *s) { return GUARDED(s, tick_aside(s)); }
 static int guarded_reap(struct gismo_store *s) { return GUARDED(s, (reap(s), 0)); }
+static int guarded_serve(struct gismo_store *s) { return GUARDED(s, evict_serve(s)); }
 static int guarded_others_active(struct gismo_store *s) { return GUARDED(s, others_active(s)); }
-static int guarded_heartbeat(struct gismo_store *s) { return GUARDED(s, (lane_heartbeat(s), 0)); }
+static int guarded_heartbeat(struct gismo_store *s) {
+    return loc_load(&s->host.header->standing) ? 0 : GUARDED(s, (lane_heartbeat(s), 0));
+}
 
 /* Is it us? Takes over from a dead leader, and from one whose beat stood still for half a second of our own time. */
 static bool elect(struct runner *r) {
@@ -255,6 +263,7 @@ static void *run(void *argument) {
         }
         r->kick_seen = kick;
         if (leader) {
+            (void)guarded_serve(s);
             loc_store(&s->host.header->leader_beat, loc_load(&s->host.header->leader_beat) + 1);
             watch_deaths(s);
             if (busy || now - r->last_heartbeat_ns >= LAZY_NS) {
@@ -355,7 +364,8 @@ int gismo_tick(struct gismo_store *s) {
         return status;
     (void)guarded_reap(s);
     (void)guarded_heartbeat(s);
-    return guarded_tick(s, 1);
+    int done = guarded_tick(s, 1);
+    return done >= 0 && guarded_serve(s) > 0 ? done + 1 : done;
 }
 
 /* ---- fork ------------------------------------------------------------------------------------ */

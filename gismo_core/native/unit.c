@@ -25,7 +25,8 @@ static int take_decide(uint64_t old_value, void *ctx, uint64_t *new_value) {
     }
     if (agree_owner(old_value) != 0)
         return 0;
-    *new_value = ((old_value >> 32) + 1) << 32 | (s->incarnation & 0xffffff) << 8 | (s->lane + 1);
+    *new_value =
+        ((old_value >> 32) + 1) << 32 | (loc_load(&s->host.header->incarnation) & 0xffffff) << 8 | (s->lane + 1);
     return 1;
 }
 

@@ -37,8 +37,18 @@ UNREACHED = {
     ("forget_old_wish", "prim_store64(&lane->pages_wanted, 0);"): "after a second of waiting: the cases are shorter",
     (
         "activate",
-        "(void)loc_cas(claim, &seen, (uint64_t)0);",
+        "(void)loc_cas(&h->leave_claim, &seen, (uint64_t)0);",
     ): "two deaths within microseconds, and a join: test_join.c",
+    (
+        "is_ours",
+        "(void)loc_cas(&s->host.silence[lane].taking, &noted, (uint64_t)0);",
+    ): "another host was faster, and a death within microseconds: tests/sim",
+    ("step", "loc_store(&s->host.silence[host_id].taking, (uint64_t)0);"): "another host was faster: tests/sim",
+    (
+        "silence_look",
+        "loc_store(&h->standing, (uint64_t)is);",
+    ): "the host was fenced: tests/crash/test_stop_anywhere.py",
+    ("silence_watch", "loc_store(&silence->samples, samples);"): "a host silent for seconds: the cases are shorter",
     ("restore_extent", "prim_store64(&shared->offset, object->handle.offset);"): DAMAGED,
     ("restore_extent", "prim_store64(&shared->length, draft_extent(object));"): DAMAGED,
     (

@@ -1046,6 +1046,26 @@ static void scenario_rejoin(void) {
     close_store(s);
 }
 
+/* What another host left in order is deleted: its lane is taken over for that, by the background work. */
+static void scenario_serve(void) {
+    uint32_t a[6];
+    gismo_store *s = open_host(0, 0); /* before the other is QUIET, or its lane would be this host's */
+    gismo_store *left = open_host(2, 0);
+    for (uint32_t i = 0; i < 6; i++)
+        a[i] = i % 2 ? put_name(left, 100 * (i + 1)) : put(left, i % 3 == 2 ? 40000 : 100);
+    close_store(left);
+    gismo_sites_arm(arm_site, arm_nth, arm_signal);
+    offer(s);
+    pin(s, a[5]);
+    for (uint32_t i = 0; i < 6; i++)
+        erase(s, a[i]);
+    tick(s, 2);
+    unpin(s, a[5]);
+    s->serve_after_ns = 0; /* a test does not want to wait */
+    tick(s, 2);
+    close_store(s);
+}
+
 static void run_scenario(const char *name);
 
 /* wspec: "scenario:site:nth,..." - those die first, one after another. */
@@ -1111,6 +1131,7 @@ static const struct {
     {"recover", scenario_recover, 1, 0, 0},
     {"join", scenario_join, 0, 1, 0},
     {"rejoin", scenario_rejoin, 1, 1, 0},
+    {"serve", scenario_serve, 1, 1, 0},
     {"large", scenario_join, 0, 1, 128ull << 20}, /* arenas of more than 64 pages */
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])

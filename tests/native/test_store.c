@@ -313,7 +313,7 @@ static void test_two_hosts(void) {
     b = open_as("hosts", "state-b", true);
     CHECK(stats(b).lane == lane_b, "its own lane again");
     OK(gismo_host(b, lane_b, &info));
-    CHECK(info.state == GISMO_LANE_ACTIVE && info.incarnation == incarnation, "active");
+    CHECK(info.state == GISMO_LANE_ACTIVE && info.incarnation == incarnation + 1, "active, in its next incarnation");
     CHECK(can_get(b, &kept), "kept");
     OK(gismo_delete(b, &kept));
     shut(b);

@@ -185,6 +185,7 @@ static void drop(uint32_t host, uint32_t line, uint64_t since) {
     struct cached *c = line_of(host, line);
     write_back(host, line); /* clflushopt writes back what is dirty */
     uint64_t earliest = c->written > since ? c->written : since;
+    const uint32_t state = c->state;
     c->state = ABSENT;
     bool again = m.options->adversary == SIM_RANDOM ? sim_random(4) == 0 : m.options->adversary == SIM_EAGER;
     if (!again)
@@ -192,7 +193,14 @@ static void drop(uint32_t host, uint32_t line, uint64_t since) {
     uint64_t when = m.options->adversary == SIM_RANDOM && earliest < sim_steps()
                         ? earliest + sim_random(sim_steps() - earliest + 1)
                         : earliest;
-    memcpy(c->data, device_at(line, when, &c->version), SIM_LINE);
+    uint32_t version;
+    const uint8_t *data = device_at(line, when, &version);
+    if (version < c->version) { /* then it was dropped before another process of this host fetched what it has now */
+        c->state = state;
+        return;
+    }
+    memcpy(c->data, data, SIM_LINE);
+    c->version = version;
     c->state = CLEAN;
 }
 
@@ -654,6 +662,39 @@ void memory_drain_stores(uint32_t process) { settle_stores(&m.core[process]); }
 void memory_drain_all(uint32_t process) {
     struct core *core = &m.core[process];
     execute_first(core, core->count);
+}
+
+void memory_truth(uint64_t offset, void *out, size_t n) {
+    uint32_t line = (uint32_t)(offset / SIM_LINE);
+    const struct cached *c = &m.cache[0][line];
+    bool cached = m.options->adversary == SIM_COHERENT && c->epoch == m.epoch && c->state != ABSENT;
+    memcpy(out, (cached ? c->data : m.device + (uint64_t)line * SIM_LINE) + offset % SIM_LINE, n);
+}
+
+void memory_resumed(uint32_t process) { m.core[process].load_fence = sim_steps(); }
+
+/* The power fails: of what waits in the buffer any part that may go first has gone. */
+void memory_lose(uint32_t process) {
+    struct core *core = &m.core[process];
+    for (uint32_t n = (uint32_t)sim_random(core->count + 1); n > 0 && core->count > 0; n--) {
+        uint32_t i = (uint32_t)sim_random(core->count);
+        if (may_go(core, i))
+            take_out(core, i);
+    }
+    core->count = core->locals = core->mediums = 0;
+    core->late.site = NULL;
+}
+
+void memory_power_off(uint32_t host) {
+    if (m.options->adversary == SIM_COHERENT)
+        return; /* one cache for all, which has power */
+    bool all_lost = sim_random(2);
+    for (uint32_t i = 0; i < m.touched_count[host]; i++) {
+        uint32_t line = m.touched[host][i];
+        if (!all_lost && sim_random(2))
+            write_back(host, line);
+        line_of(host, line)->state = ABSENT;
+    }
 }
 
 void memory_join(uint32_t process, uint32_t host) {

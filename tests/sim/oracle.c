@@ -98,13 +98,45 @@ static int owner_of(uint64_t offset) {
     return lessee(AGREE_ARENA, arenas_before(offset));
 }
 
+/* Who wrote to a lane's lines in which incarnation: nobody does in an older one once another machine has begun. */
+static struct {
+    uint64_t incarnation;
+    uint32_t machine;
+} newest[FMT_MAX_LANES];
+
+void oracle_new_run(void) { memset(newest, 0, sizeof newest); }
+
+static bool is_of_lane_register(uint64_t offset) {
+    return offset >= sb.registers_offset && offset < sb.chunks_offset &&
+           (offset - sb.registers_offset) / FMT_LINE / sb.max_lanes >= sb.arenas + sb.groups;
+}
+
+/* It has just begun to join, and has nothing to say yet but in the lane's register. */
+#define JOINING UINT64_MAX
+
+static uint64_t incarnation_of(const struct gismo_store *s) {
+    if (s->claim == 0)
+        return s->granted ? s->granted : JOINING;
+    return s->host.header->incarnation;
+}
+
 void oracle_store(struct sim_process *self, uint64_t offset, size_t n) {
     for (uint64_t at = offset / FMT_LINE * FMT_LINE; at < offset + n; at += FMT_LINE) {
-        int owner = owner_of(at);
-        if (owner != (int)self->lane) {
-            char name[96];
-            sim_violation("host %u stores to a line of %s%d: %s", self->lane, owner < 0 ? "nobody " : "host ", owner,
+        char name[96];
+        int lane = owner_of(at);
+        const struct gismo_store *own = lane < 0 ? NULL : world_own_store(self, (uint32_t)lane);
+        if (own == NULL)
+            sim_violation("host %u stores to a line of %s%d: %s", self->host, lane < 0 ? "nobody " : "host ", lane,
                           oracle_name(at, name, sizeof name));
+        uint64_t incarnation = incarnation_of(own);
+        if (incarnation == JOINING || (is_of_lane_register(at) && own->taker == 0))
+            continue; /* who finds out whether the lane is still his */
+        if (incarnation >= newest[lane].incarnation) {
+            newest[lane].incarnation = incarnation;
+            newest[lane].machine = self->host;
+        } else if (newest[lane].machine != self->host) {
+            sim_violation("machine %u still stores to a line of lane %d, which machine %u took over: %s", self->host,
+                          lane, newest[lane].machine, oracle_name(at, name, sizeof name));
         }
     }
 }

@@ -52,6 +52,7 @@ static struct {
     const struct sim_options *options;
     struct sim_result *result;
     uint64_t random, steps, clock_ns;
+    bool frozen[SIM_HOSTS];
     uint64_t run; /* so that the trace of the one before need not be cleared */
     struct step trace[TRACE];
 } r;
@@ -93,6 +94,8 @@ static void switch_to(struct coroutine *to) {
 }
 
 static bool runnable(struct coroutine *c) {
+    if (r.frozen[c->process.host])
+        return false;
     if (c->state == SLEEPS && c->wake_ns <= r.clock_ns)
         c->state = READY;
     return c->state == READY;
@@ -116,7 +119,7 @@ static struct coroutine *next(void) {
         return c;
     uint64_t earliest = UINT64_MAX;
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
-        if (r.all[i].state == SLEEPS && r.all[i].wake_ns < earliest)
+        if (r.all[i].state == SLEEPS && !r.frozen[r.all[i].process.host] && r.all[i].wake_ns < earliest)
             earliest = r.all[i].wake_ns;
     if (earliest == UINT64_MAX)
         return NULL;
@@ -166,6 +169,7 @@ void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t
 
 uint64_t now_ns(void) { return 1000000000u + r.clock_ns; }
 uint64_t now_coarse_unix_ns(void) { return 1700000000000000000ull + r.clock_ns; }
+uint64_t now_coarse_ns(void) { return now_ns(); }
 
 void sleep_ns(uint64_t ns) {
     if (r.self == NULL)
@@ -215,18 +219,42 @@ struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument) {
 }
 
 static struct coroutine *of(const struct sim_process *p) { return &r.all[p->index]; }
-bool sim_ended(const struct sim_process *p) { return of(p)->state == ENDED || of(p)->state == KILLED; }
+bool sim_ended_number(uint32_t index) { return r.all[index].state == ENDED || r.all[index].state == KILLED; }
+bool sim_ended(const struct sim_process *p) { return sim_ended_number(p->index); }
 
 void sim_kill(struct sim_process *p) {
     if (of(p)->state == ENDED || of(p)->state == KILLED)
         return;
     memory_drain_all(p->index); /* what it had issued is done before its locks are seen to be free */
     of(p)->state = KILLED;
-    world_died(p->store);
+    world_died(p->index);
     if (of(p) == r.self) {
         r.self = NULL;
         setcontext(&r.main);
     }
+}
+
+void sim_freeze(uint32_t host) { r.frozen[host] = true; }
+void sim_thaw(uint32_t host) {
+    r.frozen[host] = false;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        if (r.all[i].state != UNUSED && r.all[i].process.host == host)
+            memory_resumed(i);
+}
+bool sim_frozen(uint32_t host) { return r.frozen[host]; }
+
+void sim_power_off(uint32_t host) {
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        struct coroutine *c = &r.all[i];
+        if (c->process.host != host || c->state == UNUSED || c->state == ENDED || c->state == KILLED)
+            continue;
+        memory_lose(i);
+        c->state = KILLED;
+        world_died(i);
+    }
+    memory_power_off(host);
+    world_booted(host);
+    r.frozen[host] = false;
 }
 
 /* ---- a run ----------------------------------------------------------------------------------------------- */
@@ -294,6 +322,8 @@ void sim_run(const struct sim_options *options, const void *image, uint64_t imag
     r.result = result;
     r.random = options->seed;
     r.steps = r.clock_ns = 0;
+    memset(r.frozen, 0, sizeof r.frozen);
+    oracle_new_run();
     r.run++;
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
         r.all[i].state = UNUSED;

@@ -41,9 +41,19 @@ void scene_verify(const gismo_view *view, uint64_t id, const char *when) {
 }
 
 static uint32_t opening[SIM_HOSTS]; /* processes in the middle of it */
+static const struct scene *now;
+
+bool scene_fenced(struct sim_process *self, int status) {
+    if (status != GISMO_EFENCED || !now->fences)
+        return false;
+    self->fenced = true;
+    self->doing = "";
+    return true;
+}
 
 void scene_begin(struct scene *scene) {
     *scene = (struct scene){0};
+    now = scene;
     memset(opening, 0, sizeof opening);
 }
 
@@ -66,6 +76,8 @@ struct gismo_store *scene_open(struct sim_process *self) {
     opening[self->lane]++;
     int status = gismo_open(scene_store_path(), &o, &self->store);
     opening[self->lane]--;
+    if (scene_fenced(self, status))
+        return NULL;
     if (status != GISMO_OK)
         sim_violation("open: %s: %s", gismo_status_name(status), gismo_error_message());
     self->doing = "";
@@ -111,7 +123,7 @@ void scene_put(struct sim_process *self, struct scene *scene, size_t n, enum sce
         gismo_buffer buffer = {bytes, n};
         status = gismo_put(self->store, &buffer, 1, new.named ? &options : NULL, &new.handle);
     }
-    if (status == GISMO_EFULL) {
+    if (status == GISMO_EFULL || scene_fenced(self, status)) {
         self->doing = "";
         return;
     }
@@ -124,7 +136,7 @@ void scene_put(struct sim_process *self, struct scene *scene, size_t n, enum sce
             to = &scene->object[i];
     if (to)
         *to = new;
-    else if (gismo_delete(self->store, &new.handle) != GISMO_OK)
+    else if ((status = gismo_delete(self->store, &new.handle)) != GISMO_OK && !scene_fenced(self, status))
         sim_violation("delete: %s", gismo_error_message());
 }
 
@@ -135,7 +147,7 @@ void scene_get(struct sim_process *self, struct scene_object *o, uint32_t pauses
     sim_receive();
     int status = gismo_get(self->store, &was.handle, &view);
     bool still = o->live && o->id == was.id;
-    if (status == GISMO_EGONE && !still)
+    if ((status == GISMO_EGONE && !still) || scene_fenced(self, status))
         return;
     if (status != GISMO_OK)
         scene_missing("get", &was, status);
@@ -165,7 +177,7 @@ void scene_lookup(struct sim_process *self, struct scene_object *o) {
     sim_receive();
     int status = gismo_lookup(self->store, options.name, options.name_bytes, 0, &h);
     bool still = o->live && o->id == was.id;
-    if (status == GISMO_ENOTFOUND && !still)
+    if ((status == GISMO_ENOTFOUND && !still) || scene_fenced(self, status))
         return;
     if (status != GISMO_OK)
         scene_missing("lookup", &was, status);
@@ -182,7 +194,7 @@ void scene_lookup(struct sim_process *self, struct scene_object *o) {
         status = gismo_delete(self->store, &h);
     else if (status == GISMO_OK)
         sim_violation("a second object called \"%s\" could be sealed", name);
-    if (status != GISMO_OK && status != GISMO_EEXIST && status != GISMO_EFULL)
+    if (status != GISMO_OK && status != GISMO_EEXIST && status != GISMO_EFULL && !scene_fenced(self, status))
         sim_violation("put of a name that is taken: %s: %s", gismo_status_name(status), gismo_error_message());
     self->doing = "";
 }
@@ -194,11 +206,15 @@ void scene_delete(struct sim_process *self, struct scene_object *o) {
     self->doing = "delete";
     sim_receive();
     int status = gismo_delete(self->store, &h);
+    if (scene_fenced(self, status))
+        return;
     if (status != GISMO_OK)
         scene_missing("delete", &was, status);
     gismo_view view;
     self->doing = "get deleted";
     status = gismo_get(self->store, &h, &view);
+    if (scene_fenced(self, status))
+        return;
     if (status != GISMO_EGONE)
         sim_violation("get of a deleted object on the host that deleted it: %s", gismo_status_name(status));
     if (was.named) {
@@ -263,7 +279,8 @@ void scene_drain(struct sim_process *self, struct scene *scene) {
             sim_violation("stats: %s", gismo_error_message());
         if (stats.sealed_objects + stats.deleted_objects + stats.writing_objects == 0)
             break;
-        if (i == 400) /* ms: requests are sent again after 100 */
+        if (i ==
+            2500) /* ms: requests are sent again after 100, and a lane whose taker died is looked for once a second */
             leak(self->store);
         sleep_ns(1000000);
     }

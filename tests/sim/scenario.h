@@ -13,7 +13,7 @@ struct scenario {
 };
 
 extern const struct scenario scenario_share, scenario_reuse, scenario_pressure, scenario_names, scenario_deaths,
-    scenario_restarts, scenario_look, scenario_race, scenario_move;
+    scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence;
 
 /* Where this run's store and state directories lie. */
 const char *scene_store_path(void);
@@ -34,13 +34,16 @@ struct scene {
     uint32_t arrived; /* at meetings, so far */
     uint32_t workers; /* still at work */
     bool over;        /* the tickers may go, too */
+    bool fences;      /* hosts may be fenced: then calls may say so */
     bool orphans;     /* some were killed: objects may be there that nobody knows of, or are half deleted */
 };
 
 void scene_begin(struct scene *scene);
+/* The call said Fenced, which this scenario allows; the process is to close the store. */
+bool scene_fenced(struct sim_process *self, int status);
 /* All `sides` go on together; called by each for the n-th time. How often it looks is a scenario's own affair. */
 void scene_meet(struct scene *scene, uint32_t sides, uint32_t n, uint64_t look_ns);
-/* Opens the store as this process of its host; a violation if that fails. */
+/* Opens the store as this process of its host; a violation if that fails, NULL if the host was fenced. */
 struct gismo_store *scene_open(struct sim_process *self);
 /* Ends the run: a call could not have an object that is there. */
 __attribute__((noreturn)) void scene_missing(const char *what, const struct scene_object *o, int status);

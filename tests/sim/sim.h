@@ -43,6 +43,7 @@ struct sim_process {
     uint32_t lane; /* whose lane: that of its host, unless a scenario says otherwise */
     struct gismo_store *store; /* set by the scenario once it is open */
     const char *doing; /* for the trace */
+    bool fenced; /* a call said so */
 };
 
 typedef void (*sim_body)(struct sim_process *self, void *argument);
@@ -50,7 +51,13 @@ typedef void (*sim_body)(struct sim_process *self, void *argument);
 /* In a run: a new process of that host, which begins when it is chosen. */
 struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument);
 bool sim_ended(const struct sim_process *process);
+bool sim_ended_number(uint32_t index); /* likewise */
 void sim_kill(struct sim_process *process); /* at a step, by another: never runs again; its cache stays, its locks go */
+void sim_freeze(uint32_t host); /* all its processes stand still where they are; its cache lives on */
+void sim_thaw(uint32_t host);
+bool sim_frozen(uint32_t host);
+/* All its processes are gone, and of its cache any dirty lines reach the device or do not. Its next boot is another one. */
+void sim_power_off(uint32_t host);
 struct sim_process *sim_self(void);
 uint64_t sim_random(uint64_t below);
 void sim_pause(void); /* a scheduling point at which another process goes on, if there is one */
@@ -80,6 +87,11 @@ void memory_new_image(void);
 void memory_move(void); /* random: something happens unasked */
 void memory_drain_stores(uint32_t process); /* as time does */
 void memory_drain_all(uint32_t process);
+void memory_resumed(
+    uint32_t process); /* it was not on a processor: nothing that it loads now was fetched before for it */
+void memory_lose(uint32_t process); /* what it had issued was done in part */
+void memory_power_off(uint32_t host);
+void memory_truth(uint64_t offset, void *out, size_t n); /* of one line: what the device has, or the one cache of all */
 void memory_join(uint32_t process, uint32_t host);
 
 /* A word to another process by other means (a socket, Ray): it comes after all that a store would come after. */
@@ -88,9 +100,12 @@ void sim_receive(void);
 void sim_stream(struct sim_site *site, void *medium, const void *from, size_t n);
 
 /* world.c */
-void world_died(struct gismo_store *s); /* what the kernel does with a dead process's descriptors */
+void world_died(uint32_t process); /* what the kernel does with its descriptors */
 void world_opened(struct gismo_store *s);
-struct gismo_store *world_store_of(uint32_t lane); /* some open one of that host, or NULL */
+struct gismo_store *world_store_of(
+    uint32_t lane); /* of its newest incarnation, some open one of a living process, or NULL */
+struct gismo_store *world_own_store(const struct sim_process *self, uint32_t lane); /* its own of that lane, or NULL */
+void world_booted(uint32_t host);
 void world_end(void); /* what this run has left is given back */
 void sim_print_trace(uint32_t per_host);
 
@@ -99,6 +114,7 @@ void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t
 uint64_t sim_steps(void);
 
 /* oracle.c: SIM_STORE and the like, at issue. */
+void oracle_new_run(void);
 void oracle_store(struct sim_process *self, uint64_t offset, size_t n);
 const char *oracle_name(uint64_t offset, char *text, size_t n); /* "slot 12 word", for the trace */
 void oracle_begin(const struct fmt_superblock *sb);

@@ -40,7 +40,7 @@ def run(*arguments: str, limit_s: float = 280) -> subprocess.CompletedProcess[st
 
 
 def scenarios() -> list[str]:
-    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look"]
+    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look", "silence"]
 
 
 def test_the_list_of_scenarios_is_whole() -> None:

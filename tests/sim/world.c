@@ -9,6 +9,7 @@
 #include "copy.h"
 #include "prim_sim.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,12 +18,14 @@
 /* ---- mapping.c -------------------------------------------------------------------------------------- */
 
 static struct gismo_store *opened[256];
+static uint32_t opened_by[256]; /* process */
 static uint32_t opened_count;
+static uint8_t boots[SIM_HOSTS];
 
 static void forget(const struct gismo_store *s) {
     for (uint32_t i = 0; i < opened_count; i++)
         if (opened[i] == s)
-            opened[i] = opened[--opened_count];
+            opened[i] = opened[--opened_count], opened_by[i] = opened_by[opened_count];
 }
 
 /* Closed, or not opened after all: the core gives the rest back itself. */
@@ -55,7 +58,10 @@ void host_read_boot_id(uint8_t out[16]) {
     memset(out, 0, 16);
     out[0] = 1;
     out[1] = (uint8_t)(sim_self() ? sim_self()->host : 255);
+    out[2] = sim_self() ? boots[sim_self()->host] : 0;
 }
+
+void world_booted(uint32_t host) { boots[host]++; }
 
 int host_random(void *out, uint64_t bytes) {
     for (uint64_t i = 0; i < bytes; i++)
@@ -113,7 +119,16 @@ int __real_fcntl(int fd, int command, void *argument);
 int __wrap_fcntl(int fd, int command, void *argument);
 int __wrap_fcntl(int fd, int command, void *argument) {
     enter_kernel();
-    return __real_fcntl(fd, command, argument);
+    if ((command != F_OFD_SETLK && command != F_OFD_GETLK) || sim_self() == NULL)
+        return __real_fcntl(fd, command, argument);
+    /* A lock keeps out who shares the kernel: each machine has a range of its own. */
+    struct flock lock = *(struct flock *)argument;
+    const off_t from = (off_t)sim_self()->host << 40;
+    lock.l_start += from;
+    int result = __real_fcntl(fd, command, &lock);
+    lock.l_start -= from;
+    *(struct flock *)argument = lock;
+    return result;
 }
 
 int __real_close(int fd);
@@ -142,12 +157,11 @@ int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int 
 void world_opened(struct gismo_store *s) {
     if (opened_count == 256)
         sim_violation("more stores are opened in a run than this is made for");
+    opened_by[opened_count] = sim_self()->index;
     opened[opened_count++] = s;
 }
 
-void world_died(struct gismo_store *s) {
-    if (s == NULL)
-        return;
+static void close_all(struct gismo_store *s) {
     int *all[] = {&s->lock_fd, &s->probe_fd, &s->fd, &s->state_dir_fd, &s->wake_fd, &s->inotify_fd};
     for (uint32_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (*all[i] >= 0)
@@ -156,8 +170,14 @@ void world_died(struct gismo_store *s) {
     }
 }
 
+void world_died(uint32_t process) {
+    for (uint32_t i = 0; i < opened_count; i++)
+        if (opened_by[i] == process)
+            close_all(opened[i]);
+}
+
 static void give_back(struct gismo_store *s) {
-    world_died(s);
+    close_all(s);
     for (uint32_t i = 0; i < HOST_PROCESSES; i++)
         if (s->peer[i].counts)
             munmap(s->peer[i].counts, s->pins_bytes);
@@ -171,9 +191,28 @@ static void give_back(struct gismo_store *s) {
     free(s);
 }
 
+/* Whoever has found a state directory that is void since still has to find that out. */
+static bool is_void(const struct gismo_store *s) {
+    uint8_t uuid[16];
+    memory_truth(s->sb.lanes_offset + s->lane * sizeof(struct fmt_identity) +
+                     offsetof(struct fmt_identity, state_dir_uuid),
+                 uuid, sizeof uuid);
+    return memcmp(uuid, s->host.header->uuid, sizeof uuid) != 0;
+}
+
 struct gismo_store *world_store_of(uint32_t lane) {
+    struct gismo_store *newest = NULL;
     for (uint32_t i = 0; i < opened_count; i++)
-        if (opened[i]->state_mapping && opened[i]->lane == lane)
+        if (!sim_ended_number(opened_by[i]) && opened[i]->state_mapping && opened[i]->lane == lane &&
+            !is_void(opened[i]) &&
+            (newest == NULL || opened[i]->host.header->incarnation > newest->host.header->incarnation))
+            newest = opened[i];
+    return newest;
+}
+
+struct gismo_store *world_own_store(const struct sim_process *self, uint32_t lane) {
+    for (uint32_t i = 0; i < opened_count; i++)
+        if (opened_by[i] == self->index && opened[i]->lane == lane)
             return opened[i];
     return NULL;
 }
@@ -181,4 +220,5 @@ struct gismo_store *world_store_of(uint32_t lane) {
 void world_end(void) {
     while (opened_count > 0)
         give_back(opened[--opened_count]);
+    memset(boots, 0, sizeof boots);
 }
