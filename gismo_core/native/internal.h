@@ -133,6 +133,7 @@ static inline uint64_t now_ns(void) {
 
 /* wait.c */
 void sleep_ns(uint64_t ns);
+void yield_cpu(void); /* others of this core may run first */
 int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
 void futex_wake(uint32_t *word, int shared);
 
@@ -183,6 +184,9 @@ static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
     return prim_load64(&s->identities[lane].state_word);
 }
 void lane_heartbeat(struct gismo_store *s);
+
+/* verdict.c. The lane's lines have been invalidated; boot_id is that of its identity. */
+void verdict_read(struct gismo_store *s, uint32_t lane, const uint8_t boot_id[16], gismo_litmus_verdict *out);
 
 /* unit.c: P7, leasing of arenas and slot groups */
 int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);
