@@ -28,6 +28,7 @@ _COMMANDS = {
     "top": "top",
     "ray": "ray",
     "doctor": "doctor",
+    "litmus": "litmus",
     "bench": "bench",
     "demo": "demo",
 }
