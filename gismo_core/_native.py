@@ -17,7 +17,7 @@ from typing import Any
 
 from gismo_core import errors
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 NAME_MAX = 255
 BUFFERS_MAX = 1048576
 
@@ -28,6 +28,7 @@ FSCK_TELL = 4
 EVICT_CONFIRMED_OFF = 1
 EVICT_FORCE = 2
 FSCK_PROGRESS = 4
+LITMUS_BYTES = 4096
 
 u8, u32, u64, i32, i64, ptr = c.c_uint8, c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_void_p
 
@@ -188,6 +189,35 @@ class CStats(c.Structure):
     ]
 
 
+class CLitmusVerdict(c.Structure):
+    _fields_ = [
+        ("tested_unix_ns", u64),
+        ("rounds", u32 * 4),
+        ("violations", u32 * 4),
+        ("partner_boot_id", u8 * 16),
+        ("partner_host", u32),
+        ("outcome", u32),
+        ("reasons", u32),
+        ("reserved", u32),
+    ]
+
+
+class CLitmus(c.Structure):
+    _fields_ = [
+        ("own", ptr),
+        ("other", ptr),
+        ("rounds", u64),
+        ("limit_ns", u64),
+        ("test", u32),
+        ("flawed", u32),
+        ("done", u64),
+        ("violations", u64),
+        ("contended", u64),
+        ("idle_ns", u64),
+        ("private_", u64 * 8),
+    ]
+
+
 class CHostInfo(c.Structure):
     _fields_ = [
         ("host_id", u32),
@@ -204,6 +234,7 @@ class CHostInfo(c.Structure):
         ("groups", u32),
         ("is_self", u32),
         ("silent_samples", u32),
+        ("litmus", CLitmusVerdict),
     ]
 
 
@@ -313,6 +344,11 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "evict_host": ([ptr, u32, u32, _P(CEvictResult)], c.c_int),
     "fsck": ([ptr, u32, FsckFunction, ptr, _P(CFsckResult)], c.c_int),
     "tick": ([ptr], c.c_int),
+    "litmus_begin": ([ptr], c.c_int),
+    "litmus_say": ([ptr, u32, u64], c.c_int),
+    "litmus_hear": ([ptr, u32, _P(u64)], c.c_int),
+    "litmus_run": ([_P(CLitmus), u64], c.c_int),
+    "litmus_record": ([ptr, _P(CLitmusVerdict)], c.c_int),
     "copy": ([ptr, ptr, u64, c.c_int, c.c_int, _P(u32)], None),
     "sync": ([ptr, u64], None),
     "crc32c": ([u32, ptr, u64], u32),

@@ -144,6 +144,14 @@ class StoreBusy(GismoError):
     """In use: views or processes hold it."""
 
 
+class PartnerMissing(GismoError, LookupError):
+    """Nobody came with whom this host could test the hardware."""
+
+
+class PartnerLost(GismoError):
+    """The other side of a test of the hardware died, stopped, or ended before it was over."""
+
+
 class Unsupported(GismoError):
     """This machine or installation cannot do it."""
 

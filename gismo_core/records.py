@@ -44,6 +44,19 @@ class Severity(enum.IntEnum):
     REPAIRED = 3
 
 
+class LitmusOutcome(enum.IntEnum):
+    """What `gismo litmus` found. NOT_MEANINGFUL: between two that have one cache, so nothing could be wrong."""
+
+    HOLDS = 1
+    VIOLATED = 2
+    NOT_MEANINGFUL = 3
+
+
+LITMUS_TESTS = ("A1.dekker", "A1.message", "A2.never_dirtied", "A3.tearing")
+LITMUS_MOST = 2**32 - 1  # a count that large means: as many, or more
+_LITMUS_REASONS = ("the medium is a file", "both sides are one machine")
+
+
 class SealedObject(NamedTuple):
     """One sealed object as a scan of many sees it; a tuple, because a scan makes thousands of them."""
 
@@ -105,8 +118,46 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class LitmusCount:
+    """Of one of LITMUS_TESTS: rounds of each side, and how many of them were not as FORMAT.md assumes."""
+
+    name: str
+    rounds: int
+    violations: int
+
+
+@dataclass(frozen=True, slots=True)
+class LitmusVerdict:
+    """What `gismo litmus` found on a host, with which partner. `emulated`: why it is not meaningful, in words."""
+
+    outcome: LitmusOutcome
+    tested_unix_ns: int
+    tests: tuple[LitmusCount, ...]
+    partner_host: int
+    partner_boot_id: uuid.UUID
+    emulated: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.outcome == LitmusOutcome.HOLDS:
+            return "holds"
+        found = ", ".join(
+            f"{one.name} {one.violations} of {_round(one.rounds)}" for one in self.tests if one.violations
+        )
+        if self.outcome == LitmusOutcome.VIOLATED:
+            return f"violated: {found}"
+        return "not meaningful: emulated" + (f" (violated: {found})" if found else "")
+
+
+def _round(number: int) -> str:
+    """100000000 -> '1e8'; other numbers as they are."""
+    digits = str(number)
+    head = digits.rstrip("0")
+    return f"{head}e{len(digits) - 1}" if len(head) == 1 and len(digits) > 3 else digits
+
+
+@dataclass(frozen=True, slots=True)
 class HostInfo:
-    """One host (lane) that has joined the store."""
+    """One host (lane) that has joined the store. `litmus`: what it found out about its hardware in this boot, if it did."""
 
     host_id: int
     state: HostState
@@ -122,6 +173,7 @@ class HostInfo:
     groups: int
     is_self: bool
     silent_samples: int
+    litmus: LitmusVerdict | None
 
     @property
     def suspect(self) -> bool:
@@ -297,6 +349,23 @@ def host_info(raw: _native.CHostInfo) -> HostInfo:
         groups=raw.groups,
         is_self=bool(raw.is_self),
         silent_samples=raw.silent_samples,
+        litmus=litmus_verdict(raw.litmus) if raw.litmus.outcome else None,
+    )
+
+
+def litmus_verdict(raw: _native.CLitmusVerdict) -> LitmusVerdict:
+    """From gismo_litmus_verdict."""
+    return LitmusVerdict(
+        outcome=_member(LitmusOutcome, raw.outcome),
+        tested_unix_ns=raw.tested_unix_ns,
+        tests=tuple(
+            LitmusCount(name, rounds, violations)
+            for name, rounds, violations in zip(LITMUS_TESTS, raw.rounds, raw.violations, strict=True)
+            if rounds
+        ),
+        partner_host=raw.partner_host,
+        partner_boot_id=_uuid(raw.partner_boot_id),
+        emulated=tuple(words for bit, words in enumerate(_LITMUS_REASONS) if raw.reasons >> bit & 1),
     )
 
 

@@ -14,9 +14,11 @@ import click
 
 from gismo_core import _native
 from gismo_core.cli import exits
-from gismo_core.cli.options import json_option, state_dir_candidates
+from gismo_core.cli.options import json_option, open_to_look, state_dir_candidates
 from gismo_core.cli.output import show_json, size_text
+from gismo_core.cli.pool import litmus_text
 from gismo_core.errors import GismoError, InvalidArgument
+from gismo_core.records import LitmusOutcome
 from gismo_core.store import probe
 
 _CPU_BITS = ("clwb", "clflushopt", "avx512f", "vpclmulqdq", "sse4.2", "movdir64b")
@@ -64,7 +66,10 @@ def examine(store: str | None) -> Iterator[Check]:
     yield _state_dir()
     yield from _environment()
     if store is not None:
-        yield _store(store)
+        found = _store(store)
+        yield found
+        if found.status == "ok":
+            yield from _litmus(store)
 
 
 def _platform() -> Check:
@@ -226,6 +231,35 @@ def _store(path: str) -> Check:
     except (GismoError, OSError) as error:
         return Check("store", "fail", str(error) if path in str(error) else f"{path}: {error}")
     return Check("store", "ok", f"{path}: {info.store_uuid}, {size_text(info.data_bytes)} for objects")
+
+
+def _litmus(path: str) -> Iterator[Check]:
+    """What `gismo litmus` found on the hosts of the store."""
+    try:
+        with open_to_look(path) as opened:
+            info, hosts = opened.info, opened.hosts()
+    except (GismoError, OSError) as error:
+        yield Check("litmus", "note", f"cannot be looked at: {error}")
+        return
+    tested = [host for host in hosts if host.litmus is not None]
+    if not tested and info.is_dax:
+        advice = (
+            f"run `gismo litmus {path}` on two hosts at the same time: does the hardware do what gismo assumes of it?"
+        )
+        yield Check("litmus", "note", "not run", advice)
+    elif not tested:
+        yield Check("litmus", "ok", "not run; nothing to find out in a file, which one machine has")
+    for host in tested:
+        outcome = host.litmus.outcome if host.litmus is not None else LitmusOutcome.NOT_MEANINGFUL
+        if outcome == LitmusOutcome.VIOLATED:
+            advice = "objects can be damaged, or seen damaged, on this hardware: do not use it for several hosts"
+            yield Check("litmus", "fail", litmus_text(host), advice)
+        elif outcome == LitmusOutcome.NOT_MEANINGFUL and info.is_dax:
+            yield Check(
+                "litmus", "note", litmus_text(host), f"run `gismo litmus {path}` on two machines at the same time"
+            )
+        else:
+            yield Check("litmus", "ok", litmus_text(host))
 
 
 def _filesystem(path: Path) -> str:

@@ -7,7 +7,7 @@ import errno
 from gismo_core import errors
 
 OK = 0
-ERROR = 1  # anything else; `doctor` found what stops gismo from working
+ERROR = 1  # anything else; `doctor` found what stops gismo from working, `litmus` a violation
 USAGE = 2  # a wrong option or argument, an unreadable handle
 NOT_FOUND = 3  # no such name, object gone, no such file, no Ray cluster
 FULL = 4

@@ -29,6 +29,7 @@ _COMMANDS = {
     "ray": "ray",
     "evict": "evict",
     "doctor": "doctor",
+    "litmus": "litmus",
     "bench": "bench",
     "demo": "demo",
 }

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
 import gismo_core
 from gismo_core.cli import exits
 from gismo_core.cli.options import json_option, open_to_look, or_none, store_argument
-from gismo_core.cli.output import SIZE, progress, show_json, show_pairs, show_table, size_text, time_text
-from gismo_core.records import StoreInfo
+from gismo_core.cli.output import SIZE, plain, progress, show_json, show_pairs, show_table, size_text, time_text
+from gismo_core.records import HostInfo, StoreInfo
 
 
 def _mode(_: click.Context, __: click.Parameter, value: str) -> int:
@@ -85,16 +84,28 @@ def format_command(
 def info_command(store: str, as_json: bool) -> None:
     """Show what a store is and how full it is."""
     info = gismo_core.probe(store)
-    stats: Any = or_none(lambda: _stats(store))
+    stats, hosts = or_none(lambda: _look(store)) or (None, ())
+    tested = [host for host in hosts if host.litmus is not None]
     if as_json:
-        show_json({"info": info, "stats": stats})
+        litmus = [{"host_id": host.host_id, **plain(host.litmus)} for host in tested]
+        show_json({"info": info, "stats": stats, "litmus": litmus})
         return
-    show_pairs(_info_pairs(store, info) + (_stats_pairs(stats) if stats is not None else []))
+    pairs = _info_pairs(store, info) + (_stats_pairs(stats) if stats is not None else [])
+    show_pairs(pairs + [("litmus", litmus_text(host)) for host in tested])
 
 
-def _stats(path: str) -> gismo_core.Stats:
+def _look(path: str) -> tuple[gismo_core.Stats | None, tuple[HostInfo, ...]]:
     with open_to_look(path) as store:
-        return store.stats()
+        return or_none(store.stats), or_none(store.hosts) or ()
+
+
+def litmus_text(host: HostInfo) -> str:
+    """'host 0: holds (with host 1, 2026-01-31 12:00:00)'."""
+    verdict = host.litmus
+    if verdict is None:
+        return f"host {host.host_id}: not run"
+    when = time_text(verdict.tested_unix_ns)
+    return f"host {host.host_id}: {verdict} (with host {verdict.partner_host}, {when})"
 
 
 def _info_pairs(path: str, info: StoreInfo) -> list[tuple[str, str]]:
@@ -141,7 +152,7 @@ def hosts_command(store: str, as_json: bool) -> None:
         click.echo("no host has joined this store yet", err=sys.stdout.isatty())
         return
     show_table(
-        (">host", "state", ">objects", ">bytes", ">incarnation", "joined", "last seen", "boot id"),
+        (">host", "state", ">objects", ">bytes", ">incarnation", "joined", "last seen", "litmus", "boot id"),
         [
             (
                 f"{host.host_id}{'*' if host.is_self else ''}",
@@ -151,6 +162,7 @@ def hosts_command(store: str, as_json: bool) -> None:
                 str(host.incarnation),
                 time_text(host.joined_unix_ns),
                 time_text(host.heartbeat_unix_ns),
+                str(host.litmus or "-"),
                 str(host.boot_id),
             )
             for host in hosts

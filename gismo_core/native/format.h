@@ -112,6 +112,29 @@ _Static_assert(offsetof(struct fmt_identity, state_dir_uuid) == 24, "state_dir_u
 _Static_assert(offsetof(struct fmt_identity, joined_unix_ns) == 40, "joined_unix_ns");
 _Static_assert(offsetof(struct fmt_identity, crc) == 48, "crc");
 
+/* What `gismo litmus` found on this host: a lane's line 3. */
+#define FMT_LITMUS_TESTS 4u
+struct fmt_litmus {
+    uint64_t tested_unix_ns;
+    uint32_t rounds[FMT_LITMUS_TESTS];
+    uint32_t violations[FMT_LITMUS_TESTS];
+    uint8_t partner_boot_id[16];
+    uint8_t partner_lane;
+    uint8_t verdict; /* enum gismo_litmus_outcome */
+    uint8_t reasons; /* enum gismo_litmus_reason */
+    uint8_t pad;
+    uint32_t crc; /* CRC32C of bytes 0..59, then of the boot id in the lane's identity */
+};
+_Static_assert(sizeof(struct fmt_litmus) == FMT_LINE, "litmus size");
+_Static_assert(offsetof(struct fmt_litmus, tested_unix_ns) == 0, "tested_unix_ns");
+_Static_assert(offsetof(struct fmt_litmus, rounds) == 8, "rounds");
+_Static_assert(offsetof(struct fmt_litmus, violations) == 24, "violations");
+_Static_assert(offsetof(struct fmt_litmus, partner_boot_id) == 40, "partner_boot_id");
+_Static_assert(offsetof(struct fmt_litmus, partner_lane) == 56, "partner_lane");
+_Static_assert(offsetof(struct fmt_litmus, verdict) == 57, "verdict");
+_Static_assert(offsetof(struct fmt_litmus, reasons) == 58, "reasons");
+_Static_assert(offsetof(struct fmt_litmus, crc) == 60, "crc");
+
 /* The rest of a lane: seven lines, written by that host alone. */
 struct fmt_lane {
     /* line 0: heartbeat */
@@ -125,8 +148,8 @@ struct fmt_lane {
     uint64_t wishes;
     uint64_t groups_wanted; /* slot groups */
     uint64_t pad2[5];
-    /* line 3: litmus verdict, reserved */
-    uint64_t litmus[8];
+    /* line 3: verdict of gismo litmus */
+    struct fmt_litmus litmus;
     /* lines 4 and 5: arenas believed owned; line 6: slot groups */
     uint64_t arena_map[16];
     uint64_t group_map[4];

@@ -25,7 +25,7 @@ extern "C" {
 #define GISMO_API __attribute__((visibility("default")))
 
 /* Changes whenever a struct or a signature below changes; the binding refuses another one. */
-#define GISMO_ABI_VERSION 4u
+#define GISMO_ABI_VERSION 5u
 
 enum gismo_status {
     GISMO_OK = 0,
@@ -272,6 +272,31 @@ enum gismo_lane_state {
     GISMO_LANE_FENCED = 3,
     GISMO_LANE_RELEASED = 4
 };
+/* What `gismo litmus` tests of A1 to A3 (FORMAT.md), in the order in which all arrays of four have them. */
+enum gismo_litmus_test {
+    GISMO_LITMUS_DEKKER = 0,        /* A1.dekker */
+    GISMO_LITMUS_MESSAGE = 1,       /* A1.message */
+    GISMO_LITMUS_NEVER_DIRTIED = 2, /* A2.never_dirtied */
+    GISMO_LITMUS_TEARING = 3        /* A3.tearing */
+};
+enum gismo_litmus_outcome {
+    GISMO_LITMUS_NONE = 0, /* never run here in this boot */
+    GISMO_LITMUS_HOLDS = 1,
+    GISMO_LITMUS_VIOLATED = 2,
+    GISMO_LITMUS_NOT_MEANINGFUL = 3
+};
+enum gismo_litmus_reason { GISMO_LITMUS_FILE = 1, GISMO_LITMUS_ONE_MACHINE = 2 }; /* bits */
+typedef struct gismo_litmus_verdict {
+    uint64_t tested_unix_ns;
+    uint32_t rounds[4];     /* of each side; 0 = not run, UINT32_MAX = as many or more */
+    uint32_t violations[4]; /* likewise */
+    uint8_t partner_boot_id[16];
+    uint32_t partner_host;
+    uint32_t outcome; /* enum gismo_litmus_outcome; NONE: nothing else is set */
+    uint32_t reasons; /* why it is not meaningful: enum gismo_litmus_reason */
+    uint32_t reserved;
+} gismo_litmus_verdict;
+
 typedef struct gismo_host_info {
     uint32_t host_id, state; /* enum gismo_lane_state: FENCED and RELEASED as the hosts agreed, else as the host says */
     uint64_t incarnation;
@@ -285,6 +310,7 @@ typedef struct gismo_host_info {
     uint32_t arenas, groups;
     uint32_t is_self;
     uint32_t silent_samples; /* looks of this host in a row that found the heartbeat unchanged; read-only opened: 0 */
+    gismo_litmus_verdict litmus; /* found by that host */
 } gismo_host_info;
 /* GISMO_ENOTFOUND past the last host id. */
 GISMO_API int gismo_host(gismo_store *store, uint32_t host_id, gismo_host_info *out);
@@ -341,6 +367,38 @@ GISMO_API int gismo_fsck(gismo_store *store, uint32_t flags, gismo_fsck_report r
 
 /* One round of the background work (elected per host); reaps the dead. Returns units of work done or an error. */
 GISMO_API int gismo_tick(gismo_store *store);
+
+/* ---- litmus: is this hardware as A1 to A3 of FORMAT.md say? ---------------------------------------- */
+
+/* Two sides, on two hosts or not, have an area each that they alone write, and see the other's. Each calls gismo_litmus_run for
+ * the same test until it says that it is over. What goes through the areas needs nothing of the hardware but what is tested. */
+#define GISMO_LITMUS_BYTES 4096u
+#define GISMO_LITMUS_WORDS 24u
+
+typedef struct gismo_litmus {
+    void *own; /* GISMO_LITMUS_BYTES, aligned to 64; gismo_litmus_begin was called before the other could see it */
+    const void *other; /* the partner's area, as this side sees it */
+    uint64_t rounds; /* to do */
+    uint64_t limit_ns; /* end after as long, with fewer; 0 = no limit */
+    uint32_t test; /* enum gismo_litmus_test */
+    uint32_t flawed; /* to test the test: this side does what the assumption says that hardware does not do */
+    /* Zero to begin with. */
+    uint64_t done; /* rounds in which something was checked */
+    uint64_t violations; /* rounds in which it was not as it must be */
+    uint64_t contended; /* rounds in which the two came so close that only the assumption kept them right */
+    uint64_t idle_ns; /* how long nothing has come from the partner */
+    uint64_t private_[8];
+} gismo_litmus;
+
+/* Makes an area of zeros. */
+GISMO_API int gismo_litmus_begin(void *own);
+/* Words by which whoever runs the tests agrees with the partner on what is run: one's own, and the other's. */
+GISMO_API int gismo_litmus_say(void *own, uint32_t word, uint64_t value);
+GISMO_API int gismo_litmus_hear(const void *other, uint32_t word, uint64_t *value);
+/* About slice_ns of the test: 0 = call again, 1 = it is over. GISMO_ECORRUPT: what the partner wrote makes no sense. */
+GISMO_API int gismo_litmus_run(gismo_litmus *run, uint64_t slice_ns);
+/* Writes this host's verdict into its lane, where gismo_host finds it. */
+GISMO_API int gismo_litmus_record(gismo_store *store, const gismo_litmus_verdict *verdict);
 
 /* ---- primitives, for bench and doctor -------------------------------------------------------- */
 

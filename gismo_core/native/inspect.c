@@ -306,6 +306,7 @@ static int host_info(struct gismo_store *s, uint32_t host_id, gismo_host_info *o
     out->joined_unix_ns = prim_load64(&s->identities[host_id].joined_unix_ns);
     prim_read(out->boot_id, s->identities[host_id].boot_id, 16);
     prim_read(out->state_dir_uuid, s->identities[host_id].state_dir_uuid, 16);
+    verdict_read(s, host_id, out->boot_id, &out->litmus);
     out->is_self = !s->read_only && host_id == s->lane;
     for (uint32_t w = 0; w < FMT_MAX_ARENAS / 64; w++)
         out->arenas += (uint32_t)__builtin_popcountll(prim_load64(&lane->arena_map[w]));

@@ -146,6 +146,7 @@ static inline uint64_t now_ns(void) {
 
 /* wait.c */
 void sleep_ns(uint64_t ns);
+void yield_cpu(void); /* others of this core may run first */
 int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int shared);
 void futex_wake(uint32_t *word, int shared);
 
@@ -220,6 +221,8 @@ int silence_look(struct gismo_store *s); /* at the register of our own lane: GIS
 static inline bool silence_must_look(struct gismo_store *s) {
     return (int64_t)(now_coarse_ns() - loc_load(&s->host.header->fence_seen_ns)) > (int64_t)SILENCE_LOOK_NS;
 }
+/* verdict.c. The lane's lines have been invalidated; boot_id is that of its identity. */
+void verdict_read(struct gismo_store *s, uint32_t lane, const uint8_t boot_id[16], gismo_litmus_verdict *out);
 
 /* unit.c: P7, leasing of arenas and slot groups */
 int unit_lease(struct gismo_store *s, enum agree_unit kind, uint32_t index);

@@ -1,9 +1,10 @@
 /*
- * wait.c - what the core asks of the kernel to wait: sleeping, and futexes (lock.c, thread.c).
+ * wait.c - what the core asks of the kernel to wait: sleeping, futexes (lock.c, thread.c), and giving way (litmus.c).
  */
 #include "internal.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,3 +21,5 @@ void sleep_ns(uint64_t ns) {
     struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
     nanosleep(&t, NULL);
 }
+
+void yield_cpu(void) { (void)sched_yield(); }

@@ -359,7 +359,21 @@ static void check_maps(gismo_store *s) {
 }
 
 /* All that must hold after a death, as seen by this process. `processes` = how many of this host live. */
+/* A verdict that was half written is none. */
+static void check_verdicts(gismo_store *s) {
+    gismo_host_info info;
+    for (uint32_t host = 0; gismo_host(s, host, &info) == GISMO_OK; host++) {
+        const gismo_litmus_verdict *v = &info.litmus;
+        bool same = v->partner_boot_id[0] == v->tested_unix_ns && v->partner_boot_id[15] == v->tested_unix_ns;
+        for (int i = 0; i < 4; i++)
+            same &= v->rounds[i] == v->tested_unix_ns && v->violations[i] == v->tested_unix_ns;
+        if (!same)
+            bad("the verdict of host %u is a mixture", host);
+    }
+}
+
 static void check(gismo_store *s, uint64_t processes, bool others_pin) {
+    check_verdicts(s);
     gismo_stats st;
     must(gismo_get_stats(s, &st), "stats");
     if (st.writing_objects != 0)
@@ -1066,6 +1080,27 @@ static void scenario_serve(void) {
     close_store(s);
 }
 
+/* Verdicts of gismo litmus, of which each number says which it is. */
+static void record(gismo_store *s, uint32_t n) {
+    gismo_litmus_verdict v = {.tested_unix_ns = n, .partner_host = 1, .outcome = GISMO_LITMUS_VIOLATED};
+    for (int i = 0; i < 4; i++)
+        v.rounds[i] = v.violations[i] = n;
+    memset(v.partner_boot_id, (int)n, sizeof v.partner_boot_id);
+    must(gismo_litmus_record(s, &v), "record");
+}
+
+static void scenario_litmus(void) {
+    gismo_store *s = open_host(0, 0);
+    offer(s);
+    gismo_object object;
+    uint32_t area = create(s, GISMO_LITMUS_BYTES, &object);
+    must(gismo_litmus_begin(object.data), "begin");
+    drop(s, area, &object);
+    record(s, 1);
+    record(s, 2);
+    close_store(s);
+}
+
 static void run_scenario(const char *name);
 
 /* wspec: "scenario:site:nth,..." - those die first, one after another. */
@@ -1132,6 +1167,7 @@ static const struct {
     {"join", scenario_join, 0, 1, 0},
     {"rejoin", scenario_rejoin, 1, 1, 0},
     {"serve", scenario_serve, 1, 1, 0},
+    {"litmus", scenario_litmus, 0, 0, 0},
     {"large", scenario_join, 0, 1, 128ull << 20}, /* arenas of more than 64 pages */
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])

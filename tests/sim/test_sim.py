@@ -27,6 +27,10 @@ MUTANTS = [
     ("chunk.c:chunk_rebuild", "delete", 1),
     ("unit.c:unit_lease", "delete", 1),
     ("unit.c:open_group", "delete", 2),
+    ("litmus.c:dekker", "delete", 2),
+    ("litmus.c:look", "delete-fence", 1),
+    ("litmus.c:send_payload", "delete", 1),
+    ("verdict.c:write_verdict", "delete", 1),
 ]
 
 
@@ -40,7 +44,7 @@ def run(*arguments: str, limit_s: float = 280) -> subprocess.CompletedProcess[st
 
 
 def scenarios() -> list[str]:
-    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look", "silence"]
+    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look", "silence", "litmus"]
 
 
 def test_the_list_of_scenarios_is_whole() -> None:

@@ -80,6 +80,8 @@ int futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, int share
 
 void futex_wake(uint32_t *word, int shared) { (void)word, (void)shared; }
 
+void yield_cpu(void) { sim_pause(); }
+
 /* ---- copy.c -------------------------------------------------------------------------------------------- */
 
 int copy_payload(void *dst, const void *src, size_t n, struct copy_options options) {

@@ -27,6 +27,8 @@ STRUCTS = {
     "gismo_object_info": _native.CObjectInfo,
     "gismo_brief": _native.CBrief,
     "gismo_stats": _native.CStats,
+    "gismo_litmus_verdict": _native.CLitmusVerdict,
+    "gismo_litmus": _native.CLitmus,
     "gismo_host_info": _native.CHostInfo,
     "gismo_process_info": _native.CProcessInfo,
     "gismo_fsck_result": _native.CFsckResult,
@@ -80,6 +82,7 @@ def test_constants() -> None:
         ("GISMO_SEAL_CRC =", _native.SEAL_CRC),
         ("GISMO_FSCK_VERIFY =", _native.FSCK_VERIFY),
         ("GISMO_FSCK_REPAIR =", _native.FSCK_REPAIR),
+        ("GISMO_LITMUS_BYTES", _native.LITMUS_BYTES),
     ):
         assert re.search(rf"{name} {value}u?\b", header), name
 

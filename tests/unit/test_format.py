@@ -18,6 +18,7 @@ HEADER = FOLDER / "native" / "format.h"
 # Heading of a table of offset, size, field in FORMAT.md: the structure. What pads a structure has no row.
 TABLES = {
     "### Superblock": "fmt_superblock",
+    "### Litmus line": "fmt_litmus",
     "### Agreed register": "fmt_register_half",
     "### Chunk header": "fmt_chunk",
     "### Slot ": "fmt_slot",

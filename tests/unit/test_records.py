@@ -77,3 +77,35 @@ def test_holders_are_the_largest() -> None:
     assert len(found) == 16
     assert [one.ident for one in found if one.kind == "tag"] == list(range(19, 4, -1))
     assert [(one.ident, one.label, one.objects) for one in found if one.kind == "process"] == [(7, "worker", 5)]
+
+
+def verdict(outcome: int, rounds: int, violations: int, reasons: int = 0) -> records.LitmusVerdict:
+    raw = _native.CLitmusVerdict(outcome=outcome, partner_host=5, tested_unix_ns=7, reasons=reasons)
+    raw.rounds[:] = (rounds, 0, 0, 1234)
+    raw.violations[:] = (violations, 0, 0, 0)
+    return records.litmus_verdict(raw)
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (verdict(1, 10**8, 0), "holds"),
+        (verdict(2, 10**8, 3), "violated: A1.dekker 3 of 1e8"),
+        (verdict(2, 123_000, 3), "violated: A1.dekker 3 of 123000"),
+        (verdict(2, 50, 3), "violated: A1.dekker 3 of 50"),
+        (verdict(3, 10**8, 0, 3), "not meaningful: emulated"),
+        (verdict(3, 2 * 10**6, 9, 1), "not meaningful: emulated (violated: A1.dekker 9 of 2e6)"),
+    ],
+)
+def test_verdicts_in_words(made: records.LitmusVerdict, text: str) -> None:
+    assert str(made) == text
+
+
+def test_verdicts() -> None:
+    made = verdict(3, 10, 0, 3)
+    assert [(one.name, one.rounds) for one in made.tests] == [("A1.dekker", 10), ("A3.tearing", 1234)]  # what was run
+    assert (made.partner_host, made.tested_unix_ns) == (5, 7)
+    assert made.emulated == ("the medium is a file", "both sides are one machine")
+    assert records.host_info(_native.CHostInfo(state=1)).litmus is None
+    with pytest.raises(CorruptStore):
+        verdict(4, 1, 0)
