@@ -17,7 +17,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "gismo_core" / "native"
 FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-DGISMO_SITES", "-O2", "-g1", "-pthread", f"-I{NATIVE}"]
-SCENARIOS = ("own", "neighbour", "foreign", "lease", "fork", "thread", "recover", "join", "rejoin", "serve", "litmus", "large")
+SCENARIOS = (
+    "own",
+    "neighbour",
+    "foreign",
+    "lease",
+    "fork",
+    "thread",
+    "recover",
+    "join",
+    "rejoin",
+    "serve",
+    "litmus",
+    "large",
+)
 
 
 @dataclass(frozen=True)

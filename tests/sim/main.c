@@ -20,9 +20,8 @@
 #include <unistd.h>
 
 static const struct scenario *const scenarios[] = {
-    &scenario_race,  &scenario_move,   &scenario_share,    &scenario_reuse, &scenario_pressure,
-    &scenario_names, &scenario_deaths, &scenario_restarts, &scenario_look,  &scenario_silence,
-    &scenario_litmus};
+    &scenario_race,   &scenario_move,     &scenario_share, &scenario_reuse,   &scenario_pressure, &scenario_names,
+    &scenario_deaths, &scenario_restarts, &scenario_look,  &scenario_silence, &scenario_litmus};
 static const char *const adversaries[] = {
     [SIM_RANDOM] = "random", [SIM_LAZY] = "lazy", [SIM_EAGER] = "eager", [SIM_COHERENT] = "coherent"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))

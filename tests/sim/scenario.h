@@ -13,8 +13,7 @@ struct scenario {
 };
 
 extern const struct scenario scenario_share, scenario_reuse, scenario_pressure, scenario_names, scenario_deaths,
-    scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence,
-    scenario_litmus;
+    scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence, scenario_litmus;
 
 /* Where this run's store and state directories lie. */
 const char *scene_store_path(void);
