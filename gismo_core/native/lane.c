@@ -465,17 +465,20 @@ int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
     uint64_t end = now_ns() + lane_join_wait_ns;
     if (status)
         return status;
-    for (int attempt = 0; attempt < 8; attempt++) {
+    for (int attempt = 0; attempt < 8 || now_ns() < end; attempt++) {
         status = join_existing(s, host_id);
         if (status == GISMO_OK)
             status = enter(s);
         if (status != GISMO_ENOTFOUND && status != GISMO_EEXIST)
             return status;
+        int32_t lane = host_id < 0 && s->state_mapping ? (int32_t)s->lane : host_id; /* that of a void directory */
         host_forget(s);
-        if (status == GISMO_EEXIST)
+        if (status == GISMO_EEXIST) {
+            sleep_ns(1000000);
             continue;
-        while (host_id >= 0 && s->granted == 0 && (uint32_t)host_id < s->sb.max_lanes && now_ns() < end &&
-               is_being_tidied(look_at(s, (uint32_t)host_id), (uint32_t)host_id))
+        }
+        while (lane >= 0 && s->granted == 0 && (uint32_t)lane < s->sb.max_lanes && now_ns() < end &&
+               is_being_tidied(look_at(s, (uint32_t)lane), (uint32_t)lane))
             sleep_ns(2000000);
         status = joining_lock(s);
         if (status)
@@ -483,7 +486,7 @@ int lane_join(struct gismo_store *s, const char *state_dir, int32_t host_id) {
         status = join_existing(s, host_id); /* somebody may have been faster */
         if (status == GISMO_ENOTFOUND) {
             /* With a void directory we return to its lane, if we still may. */
-            int32_t lane = host_id < 0 && s->state_mapping ? (int32_t)s->lane : host_id;
+            lane = host_id < 0 && s->state_mapping ? (int32_t)s->lane : host_id;
             status = GUARDED(s, join_new(s, lane));
             if (lane != host_id && (status == GISMO_EHOSTINUSE || status == GISMO_EFENCED))
                 status = GUARDED(s, join_new(s, host_id));

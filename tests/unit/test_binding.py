@@ -31,6 +31,7 @@ STRUCTS = {
     "gismo_litmus": _native.CLitmus,
     "gismo_host_info": _native.CHostInfo,
     "gismo_process_info": _native.CProcessInfo,
+    "gismo_evict_result": _native.CEvictResult,
     "gismo_fsck_result": _native.CFsckResult,
 }
 
