@@ -105,8 +105,12 @@ demo: setup ## Ray with Gismo beside stock Ray, some minutes; ARGS=store: the st
 .PHONY: bench
 bench: bench-store bench-ray bench-kubernetes ## all figures of docs/results.md (some: make bench-ray ARGS='--only ray.put*')
 
+.PHONY: sim
+sim: setup ## the simulator of memory that is not coherent: build/native-plain/gismo-sim (--help)
+	@PYTHONPATH=tests $(BIN)/python -c 'from native_build import built; print(built("plain", "gismo-sim"))'
+
 .PHONY: bench-store
-bench-store: setup ## the store's figures
+bench-store: setup sim ## the store's figures
 	@$(BIN)/gismo bench store $(ARGS)
 
 .PHONY: bench-ray

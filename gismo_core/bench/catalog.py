@@ -9,6 +9,7 @@ from gismo_core.bench import (
     contended,
     copy,
     cycle,
+    incoherent,
     names,
     opening,
     ray_data,
@@ -17,6 +18,8 @@ from gismo_core.bench import (
     ray_put,
     ray_transfer,
     recovery,
+    silence,
+    simulator,
     versus_plasma,
     versus_vineyard,
 )
@@ -29,6 +32,9 @@ GROUPS: tuple[Group, ...] = (
     *names.GROUPS,
     *recovery.GROUPS,
     *opening.GROUPS,
+    *incoherent.GROUPS,
+    *silence.GROUPS,
+    *simulator.GROUPS,
     *versus_plasma.GROUPS,
     *versus_vineyard.GROUPS,
 )

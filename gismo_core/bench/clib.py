@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-ABI_VERSION: Final = 1
+ABI_VERSION: Final = 2
 HANDLE_BYTES: Final = 48
 OK: Final = 0
 NOT_A_STORE: Final = -3
@@ -170,9 +170,12 @@ class Native:
         """CLOCK_MONOTONIC, ns: the same clock in every process."""
         return int(self._now())
 
-    def format(self, spec: str, size_bytes: int, max_objects: int = 0, *, populate: bool = True) -> None:
-        """Make a store, whatever is there."""
-        self.call("format", spec.encode(), *_numbers(size_bytes, max_objects), ctypes.c_int(populate))
+    def format(
+        self, spec: str, size_bytes: int, max_objects: int = 0, *, populate: bool = True, software: bool = False
+    ) -> None:
+        """Make a store, whatever is there. software: as for hosts that are not coherent."""
+        flags = ctypes.c_int(populate), ctypes.c_int(software)
+        self.call("format", spec.encode(), *_numbers(size_bytes, max_objects), *flags)
 
     def probe(self, spec: str) -> int | None:
         """Size of the store that the medium holds, or None."""

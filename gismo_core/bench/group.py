@@ -53,3 +53,5 @@ class Group:
     """Whether processes work for it that are not its children, so that they look like other people's."""
     store_bytes: Callable[[bool], int] | None = None
     """Size of its store where that is more than needs_bytes (a sparse one)."""
+    lacks: Callable[[], str | None] | None = None
+    """What else it needs that is not there, and how to get it; None if nothing is missing."""

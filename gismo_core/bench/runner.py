@@ -102,6 +102,9 @@ def lacking(group: Group, medium: Medium, *, quick: bool) -> str | None:
     missing = [package for package in group.needs_packages if importlib.util.find_spec(_module(package)) is None]
     if missing:
         return f"pip install {' '.join(missing)}"
+    other = group.lacks() if group.lacks else None
+    if other is not None:
+        return other
     need = group.needs_bytes(quick)
     if medium.kind == "dax" and group.store_bytes is not None:
         need = group.store_bytes(quick)

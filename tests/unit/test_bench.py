@@ -72,6 +72,12 @@ def test_names_and_units_are_the_fixed_ones() -> None:
         "store.recover.first": "ms",
         "store.open": "ms",
         "store.open.cold": "ms",
+        "store.cycle.software": "us",
+        "store.get.first.software": "GB/s",
+        "store.put.software.1GiB": "GB/s",
+        "store.fence": "ms",
+        "store.release": "ms",
+        "sim.steps_per_s": "steps/s",
         **versus,
     }
 
@@ -181,7 +187,7 @@ def test_only(pattern: str, names: set[str]) -> None:
 
 def test_without_only_every_row_is_selected_once() -> None:
     names = [name for _, wanted in catalog.select(None) for name in wanted]
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names)) == 34
 
 
 def test_a_pattern_without_rows_is_wrong_usage() -> None:

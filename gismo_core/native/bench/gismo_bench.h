@@ -16,14 +16,16 @@
 #define BENCH_API __attribute__((visibility("default")))
 
 /* Changes with any signature below; the Python side refuses another one. */
-#define GISMO_BENCH_ABI_VERSION 1u
+#define GISMO_BENCH_ABI_VERSION 2u
 
 BENCH_API uint32_t gismo_bench_abi_version(void);
 BENCH_API uint64_t gismo_bench_now(void);
 
 /* ---- stores --------------------------------------------------------------------------------- */
 
-BENCH_API int gismo_bench_format(const char *path, uint64_t size_bytes, uint64_t max_objects, int populate);
+/* software: as for hosts whose memory is not coherent. */
+BENCH_API int gismo_bench_format(const char *path, uint64_t size_bytes, uint64_t max_objects, int populate,
+                                 int software);
 /* Size of the store on the medium; GISMO_ENOTSTORE when there is none. */
 BENCH_API int gismo_bench_probe(const char *path, uint64_t *size_bytes);
 /* *ns = what gismo_open() alone took. */

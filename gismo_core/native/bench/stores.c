@@ -12,13 +12,14 @@ uint64_t gismo_bench_now(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-int gismo_bench_format(const char *path, uint64_t size_bytes, uint64_t max_objects, int populate) {
+int gismo_bench_format(const char *path, uint64_t size_bytes, uint64_t max_objects, int populate, int software) {
     gismo_format_options options;
     memset(&options, 0, sizeof options);
     options.size_bytes = size_bytes;
     options.max_objects = max_objects;
     options.force = 1; /* the caller has refused what may not be overwritten */
     options.populate = populate != 0;
+    options.coherence = software ? GISMO_COHERENCE_SOFTWARE : GISMO_COHERENCE_HARDWARE;
     uint8_t uuid[16];
     return gismo_format(path, &options, NULL, NULL, uuid);
 }
