@@ -552,6 +552,8 @@ static void push_lines(struct sim_site *site, enum kind kind, uint64_t offset, s
     uint64_t first = offset / SIM_LINE, last = (offset + n - 1) / SIM_LINE;
     if (last >= m.lines)
         last = m.lines - 1;
+    if (last - first + 1 > site->most_lines)
+        site->most_lines = (uint32_t)(last - first + 1);
     first += site->mutation == MUTANT_DROP_FIRST;
     last -= site->mutation == MUTANT_DROP_LAST;
     if (first > last)

@@ -32,12 +32,13 @@ struct sim_site {
     uint32_t number; /* sites of one line of a header that many files include have one number */
     uint32_t mutation; /* enum sim_mutation, 0 = none */
     uint64_t hits;
+    uint32_t most_lines; /* of one flush or invalidation */
 };
 
 #define SIM_SITE(PRIMITIVE)                                                                                            \
     __extension__({                                                                                                    \
         static struct sim_site site_ __attribute__((section("sim_sites"), used, aligned(8))) = {                       \
-            __FILE__, __func__, __LINE__, SIM_##PRIMITIVE, 0, 0, 0};                                                   \
+            __FILE__, __func__, __LINE__, SIM_##PRIMITIVE, 0, 0, 0, 0};                                                \
         &site_;                                                                                                        \
     })
 

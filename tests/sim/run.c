@@ -52,7 +52,7 @@ static struct {
     const struct sim_options *options;
     struct sim_result *result;
     uint64_t random, steps, clock_ns;
-    bool frozen[SIM_HOSTS];
+    bool frozen[SIM_HOSTS], exploring;
     uint64_t run; /* so that the trace of the one before need not be cleared */
     struct step trace[TRACE];
 } r;
@@ -101,9 +101,9 @@ static bool runnable(struct coroutine *c) {
     return c->state == READY;
 }
 
-/* One that can go on, other than `not`, at random. NULL if there is none. */
+/* One that can go on, other than `not`: at random, or with a schedule the next in order. NULL if there is none. */
 static struct coroutine *choose(const struct coroutine *not) {
-    uint32_t start = (uint32_t)sim_random(SIM_PROCESSES);
+    uint32_t start = r.options->schedule ? (not ? not->process.index + 1 : 0) : (uint32_t)sim_random(SIM_PROCESSES);
     for (uint32_t n = 0; n < SIM_PROCESSES; n++) {
         struct coroutine *c = &r.all[(start + n) % SIM_PROCESSES];
         if (c != not && runnable(c))
@@ -142,6 +142,32 @@ static void print_step(const struct step *s) {
             s->site ? mutant_file(s->site) : "", s->site ? s->site->line : 0, s->site ? s->site->function : "");
 }
 
+void sim_explore(bool on) {
+    r.exploring = on;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) /* all that wait for it begin at once */
+        if (r.all[i].state == SLEEPS)
+            r.all[i].wake_ns = r.clock_ns;
+}
+bool sim_is_scheduled(void) { return r.options->schedule != NULL; }
+
+static void scheduled(struct coroutine *self, const struct sim_site *site, uint64_t offset) {
+    struct sim_schedule *s = r.options->schedule;
+    if (!r.exploring)
+        return;
+    const uint32_t n = s->steps++;
+    if (n >= SIM_SCHEDULE_STEPS)
+        return;
+    uint16_t others = 0;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        if (&r.all[i] != self && runnable(&r.all[i]))
+            others |= (uint16_t)(1u << i);
+    s->point[n] =
+        (struct sim_point){site && offset ? (uint32_t)(offset / SIM_LINE) : 0, others, (uint8_t)self->process.index};
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->at[i].step == n && others >> s->at[i].process & 1)
+            switch_to(&r.all[s->at[i].process]);
+}
+
 void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t value) {
     struct coroutine *self = r.self;
     if (site)
@@ -155,6 +181,10 @@ void sim_step(struct sim_site *site, const char *verb, uint64_t offset, uint64_t
         print_step(s);
     if (r.steps > STEPS_MAX)
         sim_violation("no end after %u steps", STEPS_MAX);
+    if (r.options->schedule) {
+        scheduled(self, site, offset);
+        return;
+    }
     uint64_t dice = next_random();
     if (r.options->adversary == SIM_RANDOM && (dice & 1023) < r.options->move_per_1024)
         memory_move();
@@ -323,6 +353,9 @@ void sim_run(const struct sim_options *options, const void *image, uint64_t imag
     r.random = options->seed;
     r.steps = r.clock_ns = 0;
     memset(r.frozen, 0, sizeof r.frozen);
+    r.exploring = false;
+    if (options->schedule)
+        options->schedule->steps = 0;
     oracle_new_run();
     r.run++;
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)

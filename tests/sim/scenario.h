@@ -1,4 +1,4 @@
-/* scenario.h - what the simulated processes do, and what must hold. One file a scenario; main.c has the table. */
+/* scenario.h - what the simulated processes do, and what must hold. One file a scenario; stage.c has the table. */
 #ifndef GISMO_SIM_SCENARIO_H
 #define GISMO_SIM_SCENARIO_H
 
@@ -9,12 +9,15 @@ struct scenario {
     const char *what;
     uint64_t size_bytes;
     uint32_t hosts;
+    bool small; /* all schedules with few preemptions can be tried: explore.c */
     void (*body)(struct sim_process *self, void *scene); /* the first process: spawns the others */
 };
 
 extern const struct scenario scenario_share, scenario_reuse, scenario_pressure, scenario_names, scenario_deaths,
-    scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence, scenario_litmus;
+    scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence, scenario_litmus, scenario_pin,
+    scenario_clear, scenario_ask, scenario_name, scenario_lease;
 
+uint64_t scene_seed(void); /* of this run */
 /* Where this run's store and state directories lie. */
 const char *scene_store_path(void);
 
@@ -61,6 +64,6 @@ void scene_drain(struct sim_process *self, struct scene *scene);
 void scene_close(struct sim_process *self);
 /* The host's state directory, as after the machine was cleaned up: only while no process of the host has the store open. */
 bool scene_lose_state(struct sim_process *self);
-void remove_state(uint32_t host); /* main.c */
+void remove_state(uint32_t host); /* stage.c */
 
 #endif

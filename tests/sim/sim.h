@@ -3,7 +3,8 @@
  *
  * Parts: memory.c (what the caches do), run.c (processes as coroutines, time, the adversary), world.c (what the core asks
  * of a system: mappings, clocks, sleeping, copies), oracle.c (who may write which line), scenario_*.c (what the
- * processes do, and what must hold), mutant.c, main.c (the command gismo-sim).
+ * processes do, and what must hold), stage.c (one run), mutant.c and hunt.c (a core that is changed at one place), main.c
+ * (the command gismo-sim).
  */
 #ifndef GISMO_SIM_H
 #define GISMO_SIM_H
@@ -26,6 +27,26 @@ enum sim_adversary {
     SIM_LAZY, /* nothing moves unasked: what is not flushed is never seen, what is not invalidated stays as it was */
     SIM_EAGER, /* as lazy, but each line that is dropped is fetched again as early as the processor may */
     SIM_COHERENT, /* all hosts have one cache, and the store is formatted for that; only the store buffers are adverse */
+    SIM_ADVERSARIES
+};
+
+/*
+ * Instead of at random, processes are switched at these steps and at no others (but where one waits or ends: then the next in order
+ * goes on). Steps are counted within the part of a run that is explored, sim_explore(). Filled in: what happened there.
+ */
+#define SIM_PREEMPTIONS 3u
+#define SIM_SCHEDULE_STEPS 4096u
+struct sim_schedule {
+    struct {
+        uint32_t step, process;
+    } at[SIM_PREEMPTIONS];
+    uint32_t count; /* of preemptions */
+    uint32_t steps; /* out; those after the first 4,096 are not preempted */
+    struct sim_point {
+        uint32_t line; /* of the medium; 0 = none: a fence, or the state directory */
+        uint16_t others; /* a bit for each process that could have gone on */
+        uint8_t process;
+    } point[SIM_SCHEDULE_STEPS]; /* out */
 };
 
 struct sim_options {
@@ -33,6 +54,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t switch_per_1024; /* at each step: another process goes on */
     uint32_t move_per_1024; /* at each step: memory does something unasked (random only) */
+    struct sim_schedule *schedule; /* NULL: at random */
     bool verbose; /* each step is printed */
 };
 
@@ -60,6 +82,8 @@ bool sim_frozen(uint32_t host);
 void sim_power_off(uint32_t host);
 struct sim_process *sim_self(void);
 uint64_t sim_random(uint64_t below);
+void sim_explore(bool on); /* what is explored begins, or ends, here; nothing without a schedule */
+bool sim_is_scheduled(void);
 void sim_pause(void); /* a scheduling point at which another process goes on, if there is one */
 
 /* Runs `body` as the first process until all have ended. */

@@ -21,9 +21,10 @@ MUTANTS = [
     ("store.c:get", "delete-fence", 3),
     ("chunk.c:pinned_elsewhere", "delete", 1),
     ("object.c:seal", "delete", 1),
+    ("object.c:seal", "drop-last", 1),
     ("world.c:copy_payload", "cached", 1),
-    ("agree.c:write_line", "drop-first", 1),
-    ("lane.c:join_new", "delete", 1),
+    ("agree.c:write_line", "delete", 2),
+    ("lane.c:take_lane", "delete", 1),
     ("chunk.c:chunk_rebuild", "delete", 1),
     ("unit.c:unit_lease", "delete", 1),
     ("unit.c:open_group", "delete", 2),
@@ -32,6 +33,10 @@ MUTANTS = [
     ("litmus.c:send_payload", "delete", 1),
     ("verdict.c:write_verdict", "delete", 1),
 ]
+
+
+# Small enough for all schedules with few preemptions.
+SMALL = ["pin", "clear", "ask", "name", "lease"]
 
 
 @functools.cache
@@ -44,7 +49,20 @@ def run(*arguments: str, limit_s: float = 280) -> subprocess.CompletedProcess[st
 
 
 def scenarios() -> list[str]:
-    return ["race", "move", "share", "reuse", "pressure", "names", "deaths", "restarts", "look", "silence", "litmus"]
+    return [
+        "race",
+        "move",
+        "share",
+        "reuse",
+        "pressure",
+        "names",
+        "deaths",
+        "restarts",
+        "look",
+        "silence",
+        "litmus",
+        *SMALL,
+    ]
 
 
 def test_the_list_of_scenarios_is_whole() -> None:
@@ -66,6 +84,38 @@ def test_a_flush_that_is_missing_is_found(place: str, operator: str, count: int)
     assert done.returncode == 0
 
 
+def test_no_violation_in_any_schedule_with_one_preemption() -> None:
+    done = run("explore", "--preemptions", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tried = re.findall(r"^(\w+)/(\w+)/\d +(\d+) schedules", done.stdout, re.MULTILINE)
+    assert {scenario for scenario, _, _ in tried} == set(SMALL)
+    assert {adversary for _, adversary, _ in tried} == {"lazy", "eager", "coherent"}
+    assert all(int(count) > 50 for _, _, count in tried)
+
+
+def test_no_violation_in_any_schedule_of_a_get_and_a_delete_with_two_preemptions() -> None:
+    done = run("explore", "--scenario", "pin", "--preemptions", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(map(int, re.findall(r"(\d+) schedules", done.stdout))) > 5_000
+
+
+@pytest.mark.long
+def test_no_violation_in_any_schedule_with_two_preemptions() -> None:
+    done = run("explore", "--preemptions", "2", limit_s=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_schedule_that_fails_is_named_and_fails_again() -> None:
+    broken = ("--break", "store.c:pin", "--operator", "delete")
+    done = run("explore", "--scenario", "pin", *broken)
+    assert done.returncode == 1
+    (name,) = re.findall(r"^VIOLATION in (pin/\w+/\d/[\d:,]+) after", done.stderr, re.MULTILINE)
+    again = run("replay", name, *broken)
+    assert again.returncode == 1
+    assert f"VIOLATION in {name} after" in again.stderr
+    assert run("replay", name).returncode == 0  # and does not with all that belongs there
+
+
 def test_a_run_is_the_same_each_time() -> None:
     first, second = (run("replay", "share/random/3") for _ in range(2))
     assert first.returncode == 0
@@ -84,7 +134,17 @@ def test_a_violation_shows_the_last_steps_of_each_host_and_how_to_see_it_again()
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--scenario", "nonsense"], ["replay", "x"], ["nonsense"], [], ["mutants", "--in", "no.c"]]
+    "arguments",
+    [
+        ["run", "--scenario", "nonsense"],
+        ["replay", "x"],
+        ["nonsense"],
+        [],
+        ["mutants", "--in", "no.c"],
+        ["explore", "--preemptions", "4"],
+        ["explore", "--scenario", "race"],
+        ["replay", "pin/lazy/1/x"],
+    ],
 )
 def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     done = run(*arguments)
