@@ -1,0 +1,67 @@
+/*
+ * test_return.c - a host returns to its lane while another host has taken it for a moment to tidy it up (P10): it waits for its own lane.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "check.h"
+#include "gismo.h"
+#include "internal.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define TIDIES_NS 150000000ull /* longer than any number of tries without a pause */
+
+static gismo_store *open_in(const char *state_dir, int32_t host_id) {
+    gismo_open_options o = {.state_dir = state_dir, .host_id = host_id, .no_thread = 1};
+    gismo_store *s = NULL;
+    OK(gismo_open("store", &o, &s));
+    return s;
+}
+
+static void shut(gismo_store *s) {
+    OK(gismo_close(s));
+    gismo_free(s);
+}
+
+/* It has had what it needs agreed, and is slow; then it goes on where it was. */
+static void *finish(void *store) {
+    gismo_evict_result result;
+    sleep_ns(TIDIES_NS);
+    OK(gismo_evict_host(store, 1, 0, &result));
+    CHECK(result.state == GISMO_LANE_QUIET, "left in order");
+    return NULL;
+}
+
+int main(void) {
+    alarm(60);
+    for (int given = 0; given < 2; given++) { /* the host has found its id, or was given it */
+        gismo_format_options o = {.size_bytes = 4 << 20, .force = 1};
+        OK(gismo_format("store", &o, NULL, NULL, NULL));
+        gismo_store *first = open_in("first", 0), *second = open_in("second", 1);
+        gismo_buffer buffer = {"stays", 5};
+        gismo_handle h;
+        OK(gismo_put(second, &buffer, 1, NULL, &h));
+        shut(second);
+        uint64_t value = lane_register(first, 1);
+        loc_store(&first->host.silence[1].taking, first->claim);
+        CHECK(host_claim(first, &first->host.lane_claim[1]), "claim");
+        OK(lane_agree(first, 1, value, LANE_VALUE(lane_incarnation(value) + 1, 1, LANE_JOINING)));
+        host_unclaim(first, &first->host.lane_claim[1]);
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, finish, first) == 0, "thread");
+        uint64_t before = now_ns();
+        second = open_in("second", given ? 1 : -1);
+        CHECK(now_ns() - before >= TIDIES_NS / 2, "it did not wait");
+        CHECK(second->lane == 1, "it has lane %u", second->lane);
+        gismo_view view;
+        OK(gismo_get(second, &h, &view));
+        CHECK(memcmp(view.data, "stays", 5) == 0, "content");
+        OK(gismo_release(second, view.slot));
+        pthread_join(thread, NULL);
+        shut(second);
+        shut(first);
+    }
+    return 0;
+}
