@@ -209,6 +209,29 @@ static bool is_ours(struct gismo_store *s, uint32_t lane) {
     return false;
 }
 
+/* A new state directory: what it does not know is that this host was taking a lane over when the one before it was lost. */
+void evict_remember(struct gismo_store *s) {
+    for (uint32_t lane = 0; lane < s->sb.max_lanes && s->granted == 0; lane++) {
+        if (lane == s->lane || FMT_STATE(lane_state_word(s, lane)) == GISMO_LANE_FREE)
+            continue;
+        uint64_t value = lane_register(s, lane), state = FMT_STATE(value);
+        bool left = lane_state_word(s, lane) == FMT_WORD(lane_incarnation(value), GISMO_LANE_QUIET);
+        if (lane_taker(value) == s->lane + 1 && (state == LANE_JOINING || (state == GISMO_LANE_ACTIVE && !left)))
+            loc_store(&s->host.silence[lane].taking, (uint64_t)1); /* not a claim of anybody's */
+    }
+}
+
+/*
+ * The host is about to leave. What a process of it died over is in this host's cache alone, in part, and once our own lane is QUIET
+ * anybody may take that one.
+ */
+void evict_finish(struct gismo_store *s) {
+    gismo_evict_result result;
+    for (uint32_t lane = 0; lane < s->sb.max_lanes && s->granted == 0; lane++)
+        if (lane != s->lane && UNLIKELY(loc_load(&s->host.silence[lane].taking)) && is_ours(s, lane))
+            (void)evict(s, lane, 0, &result);
+}
+
 /* What is wanted stands in the state directory: who asked, or was at it, may be dead. */
 static bool serve_lane(struct gismo_store *s, uint32_t lane) {
     uint64_t *wanted = &s->host.silence[lane].wanted, seen = loc_load(wanted);

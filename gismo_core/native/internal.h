@@ -210,9 +210,12 @@ static inline uint64_t lane_state_word(struct gismo_store *s, uint32_t lane) {
     return prim_load64(&s->identities[lane].state_word);
 }
 void lane_heartbeat(struct gismo_store *s);
+void lane_flush(struct gismo_store *s);
 
 /* evict.c: what waits for a QUIET lane, of which nobody else will do it. By the elected process, without the lock. */
 int evict_serve(struct gismo_store *s);
+void evict_remember(struct gismo_store *s);
+void evict_finish(struct gismo_store *s);
 
 /* silence.c: P10, the silent and the fenced. */
 void silence_watch(struct gismo_store *s); /* by the elected process: the heartbeats of others */

@@ -61,7 +61,9 @@ static int is_identity(struct gismo_store *s, uint32_t lane, const uint8_t boot[
  * The metadata that this host may have stored to and not flushed: a word that nobody else looks at, or that a process died over. In
  * somebody else's hands its late write-back would undo what he wrote (invariant 3: who gives bytes away flushes them first).
  */
-static void flush_lane(struct gismo_store *s) {
+void lane_flush(struct gismo_store *s) {
+    if (!s->software)
+        return;
     uint64_t pins = s->chunks * FMT_LINE, row = (uint64_t)s->sb.max_lanes * sizeof(struct fmt_ring);
     prim_flush(s->software, s->base + s->sb.lanes_offset, s->sb.pins_offset - s->sb.lanes_offset);
     prim_flush(s->software, s->pins + s->lane * pins, pins);
@@ -217,7 +219,12 @@ static int choose(struct gismo_store *s, int32_t host_id, const uint8_t boot[16]
     return status == GISMO_OK ? host_id : status;
 }
 
-static int fill_state(struct gismo_store *s) { return GUARDED(s, chunk_rebuild(s)); }
+static int fill(struct gismo_store *s) {
+    evict_remember(s);
+    return chunk_rebuild(s);
+}
+
+static int fill_state(struct gismo_store *s) { return GUARDED(s, fill(s)); }
 
 static bool anybody_lives(struct gismo_store *s) {
     for (uint32_t i = 0; i < HOST_PROCESSES; i++) {
@@ -250,7 +257,7 @@ static int take_lane(struct gismo_store *s, int32_t host_id, const uint8_t boot[
     if (s->takes_over)
         prim_refresh(s->software, s->base + s->sb.lanes_offset, s->sb.data_offset - s->sb.lanes_offset);
     else if (state != GISMO_LANE_FREE)
-        flush_lane(s);
+        lane_flush(s);
     return s->granted ? GISMO_OK : lane_agree(s, s->lane, from, LANE_VALUE(*incarnation, 0, LANE_JOINING));
 }
 
@@ -425,8 +432,10 @@ void lane_leave(struct gismo_store *s) {
     bool others = false, last = false;
     for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++)
         others |= lane != s->lane && FMT_STATE(lane_state_word(s, lane)) != GISMO_LANE_FREE;
-    if (others && is_last(s)) /* room that nobody here will use; alone, it would only have to be leased again */
+    if (others && is_last(s)) { /* room that nobody here will use; alone, it would only have to be leased again */
+        evict_finish(s);
         (void)unit_return_empty(s);
+    }
     loc_store(&s->host.process[s->index].leaving, s->epoch);
     prim_fence_full();
     /* Held for one store: who joins waits for it (activate). */
@@ -434,7 +443,7 @@ void lane_leave(struct gismo_store *s) {
         prim_fence_full();
         last = is_last(s);
         if (last && lane_standing(s) != HOST_LOST) {
-            flush_lane(s);
+            lane_flush(s);
             set_state(s, loc_load(&s->host.header->incarnation), GISMO_LANE_QUIET);
         }
         host_unclaim(s, &s->host.header->leave_claim);

@@ -119,6 +119,7 @@ int recover_step(struct gismo_store *s) {
         }
         loc_store(&s->host.header->retire_hint,
                   (uint64_t)1); /* the dead one may have been a leader that had just reset it */
+        lane_flush(s); /* what it stored and did not flush: nobody might ever store there again */
         host_bury(s, i, epoch);
         return 1;
     }

@@ -32,7 +32,6 @@ int ring_send(struct gismo_store *s, uint32_t to, uint32_t op, uint32_t what, ui
         return GISMO_EBUSY;
     int status = GISMO_EBUSY;
     uint64_t tail = prim_load64(&ring->tail), head = ring_head(s, to);
-    prim_publish(s->software, &ring->tail, 8); /* a predecessor may have died before its flush */
     if (tail - head < FMT_RING_CELLS) {
         struct fmt_ring_cell *cell = &ring->cell[tail % FMT_RING_CELLS];
         uint64_t words = (uint64_t)op << 32 | what, sequence = tail + 1;
@@ -83,7 +82,6 @@ static int receive(struct gismo_store *s, uint32_t from) {
         return 0;
     int handled = 0;
     uint64_t head = prim_load64(&ring->head), tail = prim_load64(&ring->tail);
-    prim_publish(s->software, &ring->head, 8); /* likewise */
     while (head != tail && handled < (int)FMT_RING_CELLS) {
         struct fmt_ring_cell *cell = &ring->cell[head % FMT_RING_CELLS];
         prim_refresh(s->software, cell, sizeof *cell);

@@ -1,5 +1,6 @@
 /*
- * test_return.c - a host returns to its lane while another host has taken it for a moment to tidy it up (P10): it waits for its own lane.
+ * test_return.c - a host returns to its lane while another host has taken it for a moment to tidy it up (P10): it waits for its own lane. And
+ * what the other had begun it brings to an end, also when its state directory was lost in between (a reboot), and before it leaves.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -9,6 +10,7 @@
 #include "internal.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TIDIES_NS 150000000ull /* longer than any number of tries without a pause */
@@ -34,6 +36,36 @@ static void *finish(void *store) {
     return NULL;
 }
 
+/* "first" has begun to take the lane of "second", and a process of it died over it. */
+static void begin_to_tidy(gismo_store *first, bool noted) {
+    uint64_t value = lane_register(first, 1);
+    if (noted)
+        loc_store(&first->host.silence[1].taking, host_claim_word(200, 77)); /* of nobody who lives */
+    CHECK(host_claim(first, &first->host.lane_claim[1]), "claim");
+    OK(lane_agree(first, 1, value, LANE_VALUE(lane_incarnation(value) + 1, 1, LANE_JOINING)));
+    host_unclaim(first, &first->host.lane_claim[1]);
+}
+
+static void unfinished(bool state_is_lost) {
+    gismo_format_options o = {.size_bytes = 4 << 20, .force = 1};
+    OK(gismo_format("store", &o, NULL, NULL, NULL));
+    gismo_store *first = open_in("first", 0), *second = open_in("second", 1);
+    shut(second);
+    begin_to_tidy(first, !state_is_lost);
+    shut(first);
+    if (state_is_lost) {
+        CHECK(system("rm -rf first") == 0, "rm");
+        lane_join_wait_ns = 50000000;
+        gismo_open_options beside = {.state_dir = "second", .host_id = 1, .no_thread = 1};
+        CHECK(gismo_open("store", &beside, &second) == GISMO_EBUSY, "nobody has brought it to an end");
+        first = open_in("first", 0);
+        CHECK(gismo_tick(first) >= 0, "tick");
+        shut(first);
+    }
+    second = open_in("second", 1);
+    shut(second);
+}
+
 int main(void) {
     alarm(60);
     for (int given = 0; given < 2; given++) { /* the host has found its id, or was given it */
@@ -44,11 +76,7 @@ int main(void) {
         gismo_handle h;
         OK(gismo_put(second, &buffer, 1, NULL, &h));
         shut(second);
-        uint64_t value = lane_register(first, 1);
-        loc_store(&first->host.silence[1].taking, first->claim);
-        CHECK(host_claim(first, &first->host.lane_claim[1]), "claim");
-        OK(lane_agree(first, 1, value, LANE_VALUE(lane_incarnation(value) + 1, 1, LANE_JOINING)));
-        host_unclaim(first, &first->host.lane_claim[1]);
+        begin_to_tidy(first, true);
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, finish, first) == 0, "thread");
         uint64_t before = now_ns();
@@ -63,5 +91,7 @@ int main(void) {
         shut(second);
         shut(first);
     }
+    unfinished(false);
+    unfinished(true);
     return 0;
 }

@@ -51,13 +51,14 @@ static bool descend(struct run *run, struct exploration *x, uint32_t more, bool 
     if (points == NULL)
         abort();
     memcpy(points, schedule.point, steps * sizeof *points);
-    bool fine = true;
+    bool fine = true, may_kill = x->kills;
+    for (uint32_t i = 0; i < n; i++)
+        may_kill &= schedule.at[i].process != SIM_KILLED;
     schedule.count = n + 1;
     for (uint32_t step = n ? schedule.at[n - 1].step + 1 : 0; step < steps && fine && !x->unfinished; step++) {
-        if (!all_steps && !matters(&points[step]))
-            continue;
-        for (uint32_t other = 0; other < SIM_PROCESSES && fine && !x->unfinished; other++) {
-            if ((points[step].others >> other & 1) == 0)
+        const bool seen = all_steps || matters(&points[step]);
+        for (uint32_t other = 0; other <= SIM_KILLED && fine && !x->unfinished; other++) {
+            if (other == SIM_KILLED ? !may_kill : (points[step].others >> other & 1) == 0 || !seen)
                 continue;
             schedule.at[n].step = step;
             schedule.at[n].process = other;
@@ -70,6 +71,7 @@ static bool descend(struct run *run, struct exploration *x, uint32_t more, bool 
     return fine;
 }
 
+/* A death matters at any step: what was stored and not flushed before it stays where it is. */
 bool explore(struct run *run, struct exploration *x, struct sim_result *result) {
     x->runs = x->steps = 0;
     x->unfinished = false;

@@ -6,6 +6,7 @@
 
 struct exploration {
     uint32_t preemptions; /* at most SIM_PREEMPTIONS */
+    bool kills;           /* one of them may be a death, of the one that runs */
     double until;         /* seconds(): it ends then, unfinished; 0 = never */
     uint64_t runs, steps; /* out */
     bool unfinished;      /* out */

@@ -124,7 +124,7 @@ static void by_schedules(uint32_t number, const struct choice *choice, uint32_t 
     two.first_seed = 1;
     two.runs = 2;
     for (struct run run = {0}; seconds() < until && out->fate != CAUGHT && next_run(&two, &run);) {
-        struct exploration x = {.preemptions = preemptions, .until = until};
+        struct exploration x = {.preemptions = preemptions, .kills = preemptions == 1, .until = until};
         struct sim_result result;
         struct run schedules = run;
         if (!run.scenario->small || run.adversary == SIM_RANDOM || !comes_there[run.number][number])

@@ -44,14 +44,14 @@ static int replay(const char *name) {
 }
 
 /* Both kinds of objects (seeds 0 and 1 choose different ones), and memory as lazy and as eager as it may be, and coherent. */
-static int explore_all(const struct choice *choice, uint32_t preemptions) {
+static int explore_all(const struct choice *choice, uint32_t preemptions, bool kills) {
     uint32_t scenarios = 0;
     struct run run = {0};
     struct choice all = *choice;
     for (all.runs = 2; next_run(&all, &run);) {
         if (!run.scenario->small || run.adversary == SIM_RANDOM)
             continue;
-        struct exploration x = {.preemptions = preemptions};
+        struct exploration x = {.preemptions = preemptions, .kills = kills};
         struct sim_result result;
         struct run schedules = run;
         double start = seconds();
@@ -60,9 +60,9 @@ static int explore_all(const struct choice *choice, uint32_t preemptions) {
             return 1;
         }
         char name[RUN_NAME];
-        printf("%-18s %9llu schedules with up to %u preemptions, %11llu steps, %6.1f s\n",
-               run_name(&run, name, sizeof name), (unsigned long long)x.runs, preemptions, (unsigned long long)x.steps,
-               seconds() - start);
+        printf("%-18s %9llu schedules with up to %u %s, %11llu steps, %6.1f s\n", run_name(&run, name, sizeof name),
+               (unsigned long long)x.runs, preemptions, kills ? "preemptions or a death" : "preemptions",
+               (unsigned long long)x.steps, seconds() - start);
         fflush(stdout);
         scenarios++;
     }
@@ -76,7 +76,10 @@ static int usage(int status) {
     fprintf(
         to,
         "gismo-sim run [--scenario NAME] [--adversary random|lazy|eager|coherent] [--seed FIRST] [--runs N]\n"
-        "gismo-sim explore [--preemptions 1..3] [--scenario NAME] [--adversary lazy|eager|coherent] [--seed FIRST]\n"
+        "gismo-sim explore [--preemptions 1..3] [--kills] [--scenario NAME] [--adversary lazy|eager|coherent] [--seed "
+        "FIRST]\n"
+        "    all schedules of small scenarios; --kills: one of the preemptions may be the death of who runs, at each "
+        "step\n"
         "gismo-sim replay SCENARIO/ADVERSARY/SEED[/STEP:PROCESS,...]    with --break FILE:FUNCTION --operator NAME, of "
         "a core so changed\n"
         "gismo-sim mutants [--seconds OF_EACH] [--jobs N] [--in FILE[:FUNCTION]] [--site N] [--operator NAME]\n"
@@ -96,6 +99,7 @@ int main(int argc, char **argv) {
                                                  {"seconds", required_argument, NULL, 't'},
                                                  {"jobs", required_argument, NULL, 'j'},
                                                  {"preemptions", required_argument, NULL, 'p'},
+                                                 {"kills", no_argument, NULL, 'k'},
                                                  {"site", required_argument, NULL, 'i'},
                                                  {"in", required_argument, NULL, 'f'},
                                                  {"break", required_argument, NULL, 'b'},
@@ -105,6 +109,7 @@ int main(int argc, char **argv) {
     struct hunt hunt = {.runs = {NULL, SIM_ADVERSARIES, 1, 100}, .seconds = 4, .jobs = 1};
     const char *broken = NULL;
     uint32_t preemptions = 2;
+    bool kills = false;
     for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
         switch (c) {
         case 's':
@@ -127,6 +132,9 @@ int main(int argc, char **argv) {
             break;
         case 'p':
             preemptions = (uint32_t)strtoul(optarg, NULL, 0);
+            break;
+        case 'k':
+            kills = true;
             break;
         case 'b':
             broken = optarg;
@@ -163,7 +171,7 @@ int main(int argc, char **argv) {
     if (strcmp(command, "run") == 0)
         status = run(&hunt.runs);
     else if (strcmp(command, "explore") == 0)
-        status = explore_all(&hunt.runs, preemptions);
+        status = explore_all(&hunt.runs, preemptions, kills);
     else if (strcmp(command, "replay") == 0 && optind + 1 < argc)
         status = replay(argv[optind + 1]);
     else if (strcmp(command, "mutants") == 0)

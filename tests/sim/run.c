@@ -164,7 +164,9 @@ static void scheduled(struct coroutine *self, const struct sim_site *site, uint6
     s->point[n] =
         (struct sim_point){site && offset ? (uint32_t)(offset / SIM_LINE) : 0, others, (uint8_t)self->process.index};
     for (uint32_t i = 0; i < s->count; i++)
-        if (s->at[i].step == n && others >> s->at[i].process & 1)
+        if (s->at[i].step == n && s->at[i].process == SIM_KILLED)
+            sim_kill(&self->process);
+        else if (s->at[i].step == n && others >> s->at[i].process & 1)
             switch_to(&r.all[s->at[i].process]);
 }
 

@@ -22,7 +22,7 @@ struct program {
 static struct scene scene;
 static struct scene_object known[4]; /* the first objects, as they were at the beginning */
 static const struct program *program;
-static uint32_t ready, done;
+static uint32_t ready, done, dead;
 static bool begun, ticking;
 static size_t bytes; /* of an object: cells of a chunk, or pages of its own */
 
@@ -61,24 +61,41 @@ static void side(struct sim_process *self, void *argument) {
     scene_close(self);
 }
 
+static void newcomer(struct sim_process *self, void *argument) {
+    (void)argument;
+    scene_open(self);
+    while (!scene.over) {
+        tick(self);
+        sleep_ns(200000);
+    }
+    scene_close(self);
+}
+
 static void begin(struct sim_process *self, const struct program *which, bool small) {
     scene_begin(&scene);
     program = which;
     ready = done = 0;
     begun = ticking = false;
     bytes = small ? 200 : 33000;
+    struct sim_process *sides[SIDES];
     for (uint32_t i = 0; i < which->sides; i++)
-        sim_spawn(which->host[i], side, (void *)(uintptr_t)i);
+        sides[i] = sim_spawn(which->host[i], side, (void *)(uintptr_t)i);
     while (ready < which->sides)
         sleep_ns(LOOK_NS);
     memcpy(known, scene.object, sizeof known);
     begun = true;
     sim_explore(true);
-    while (done < which->sides)
+    do {
         sleep_ns(WAIT_NS);
+        for (uint32_t i = dead = 0; i < which->sides; i++)
+            dead += sim_ended(sides[i]);
+    } while (done + dead < which->sides);
     sim_explore(false);
+    scene.orphans = dead > 0;
+    for (uint32_t host = 0; dead && host < 2; host++) /* of a host that lost its only process, too */
+        sim_spawn(host, newcomer, NULL);
     /* That all becomes free in the end is asked of every run but where there are thousands: it takes most of the steps. */
-    if (!sim_is_scheduled() || sim_steps() % 8 == 0) {
+    if (!sim_is_scheduled() || dead || sim_steps() % 8 == 0) {
         ticking = true;
         scene_open(self);
         scene_drain(self, &scene);

@@ -35,12 +35,13 @@ enum sim_adversary {
  * goes on). Steps are counted within the part of a run that is explored, sim_explore(). Filled in: what happened there.
  */
 #define SIM_PREEMPTIONS 3u
+#define SIM_KILLED SIM_PROCESSES
 #define SIM_SCHEDULE_STEPS 4096u
 struct sim_schedule {
     struct {
-        uint32_t step, process;
+        uint32_t step, process; /* SIM_KILLED: the one that runs is killed there */
     } at[SIM_PREEMPTIONS];
-    uint32_t count; /* of preemptions */
+    uint32_t count;
     uint32_t steps; /* out; those after the first 4,096 are not preempted */
     struct sim_point {
         uint32_t line; /* of the medium; 0 = none: a fence, or the state directory */

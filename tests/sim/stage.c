@@ -17,8 +17,8 @@
 
 static const struct scenario *const scenarios[SCENARIOS] = {
     &scenario_race,   &scenario_move,     &scenario_share, &scenario_reuse,   &scenario_pressure, &scenario_names,
-    &scenario_deaths, &scenario_restarts, &scenario_look,  &scenario_silence, &scenario_litmus,   &scenario_pin,
-    &scenario_clear,  &scenario_ask,      &scenario_name,  &scenario_lease};
+    &scenario_deaths, &scenario_restarts, &scenario_look,  &scenario_silence, &scenario_litmus,   &scenario_told,
+    &scenario_pin,    &scenario_clear,    &scenario_ask,   &scenario_name,    &scenario_lease};
 static const char *const adversaries[] = {
     [SIM_RANDOM] = "random", [SIM_LAZY] = "lazy", [SIM_EAGER] = "eager", [SIM_COHERENT] = "coherent"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -135,8 +135,9 @@ const char *run_name(const struct run *run, char *text, size_t n) {
     if (run->schedule)
         snprintf(text + strlen(text), n - strlen(text), "/");
     for (uint32_t i = 0; run->schedule && i < run->schedule->count; i++)
-        snprintf(text + strlen(text), n - strlen(text), "%s%u:%u", i ? "," : "", run->schedule->at[i].step,
-                 run->schedule->at[i].process);
+        snprintf(text + strlen(text), n - strlen(text),
+                 run->schedule->at[i].process == SIM_KILLED ? "%s%u:killed" : "%s%u:%u", i ? "," : "",
+                 run->schedule->at[i].step, run->schedule->at[i].process);
     return text;
 }
 
@@ -155,7 +156,10 @@ bool run_named(const char *name, struct run *run, struct sim_schedule *schedule)
     rest++;
     for (int more; *rest && schedule->count < SIM_PREEMPTIONS; rest += more + (rest[more] == ',')) {
         uint32_t n = schedule->count++;
-        if (sscanf(rest, "%u:%u%n", &schedule->at[n].step, &schedule->at[n].process, &more) != 2)
+        more = 0;
+        if (sscanf(rest, "%u:killed%n", &schedule->at[n].step, &more) == 1 && more)
+            schedule->at[n].process = SIM_KILLED;
+        else if (sscanf(rest, "%u:%u%n", &schedule->at[n].step, &schedule->at[n].process, &more) != 2)
             return false;
     }
     return *rest == 0;

@@ -4,7 +4,7 @@
 
 #include "scenario.h"
 
-#define SCENARIOS 16u
+#define SCENARIOS 17u
 #define RUN_NAME 128u
 
 struct run {

@@ -61,6 +61,7 @@ def scenarios() -> list[str]:
         "look",
         "silence",
         "litmus",
+        "told",
         *SMALL,
     ]
 
@@ -93,6 +94,12 @@ def test_no_violation_in_any_schedule_with_one_preemption() -> None:
     assert all(int(count) > 50 for _, _, count in tried)
 
 
+def test_no_violation_wherever_a_process_dies() -> None:
+    done = run("explore", "--preemptions", "1", "--kills")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(map(int, re.findall(r"(\d+) schedules", done.stdout))) > 10_000
+
+
 def test_no_violation_in_any_schedule_of_a_get_and_a_delete_with_two_preemptions() -> None:
     done = run("explore", "--scenario", "pin", "--preemptions", "2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -100,8 +107,8 @@ def test_no_violation_in_any_schedule_of_a_get_and_a_delete_with_two_preemptions
 
 
 @pytest.mark.long
-def test_no_violation_in_any_schedule_with_two_preemptions() -> None:
-    done = run("explore", "--preemptions", "2", limit_s=3600)
+def test_no_violation_in_any_schedule_with_two_preemptions_or_a_death() -> None:
+    done = run("explore", "--preemptions", "2", "--kills", limit_s=3600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
