@@ -77,6 +77,10 @@ JOBS ?= 1
 test-fuzz-long: setup ## damaged stores under the fuzzer (HOURS=1 JOBS=1); the parts are counted together in docs/results.md
 	@PYTHONPATH=tests:. $(BIN)/python -m fuzz.long --hours '$(HOURS)' --jobs '$(JOBS)'
 
+.PHONY: test-mutation
+test-mutation: setup ## each flush, fence and invalidation of the core left out in turn, under the simulator; the table of docs/results.md
+	@PYTHONPATH=tests:. $(BIN)/python -m sim.mutation $(ARGS)
+
 SCENARIO ?= all
 
 .PHONY: test-ray-long
