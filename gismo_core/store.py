@@ -363,7 +363,8 @@ class Store:
 
     def delete(self, handle: Handle) -> None:
         """From now on no get of this host succeeds, on others within 10 ms; views stay valid, and the room comes
-        back when the last is gone. ObjectGone if it was deleted already."""
+        back when the last is gone. ObjectGone if it was deleted already. If this whole host dies in the next 10 ms, it may
+        not have happened."""
         if handle.__class__ is not Handle:
             raise _not_a_handle(handle)
         status = self._c_delete(self._native.pointer, handle.raw)

@@ -457,10 +457,11 @@ void chunk_pending_locked(struct gismo_store *s, uint32_t chunk) {
 /* Slots of `candidates` that another host may pin: P5.2 and P5.4. */
 static uint64_t pinned_elsewhere(struct gismo_store *s, uint32_t chunk, uint64_t candidates) {
     uint64_t blocked = 0;
+    prim_refresh(s->software, s->identities, s->sb.max_lanes * sizeof *s->identities); /* all with one fence */
     for (uint32_t lane = 0; lane < s->sb.max_lanes; lane++) {
         if (lane == s->lane)
             continue;
-        uint32_t state = FMT_STATE(lane_state_word(s, lane));
+        uint32_t state = FMT_STATE(prim_load64(&s->identities[lane].state_word));
         if (LIKELY(state != GISMO_LANE_ACTIVE && state != GISMO_LANE_FENCED))
             continue;
         uint64_t *asked = &s->host.asked[lane * s->chunks + chunk], position = loc_load(asked);

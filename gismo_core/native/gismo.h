@@ -205,7 +205,8 @@ GISMO_API int gismo_view_name(gismo_store *store, const gismo_view *view, void *
 /* Checks the payload against its CRC32C: GISMO_OK, GISMO_ECORRUPT, or GISMO_EUNSUPPORTED if it has none. */
 GISMO_API int gismo_view_verify(gismo_store *store, const gismo_view *view);
 
-/* After it no get on this host succeeds; on other hosts within 10 ms. Room comes back when no pin is left. */
+/* After it no get on this host succeeds; on other hosts within 10 ms (until then it dies with this host). Room comes back when
+ * no pin is left. */
 GISMO_API int gismo_delete(gismo_store *store, const gismo_handle *handle);
 GISMO_API int gismo_lookup(gismo_store *store, const void *name, uint32_t name_bytes, int64_t wait_ns,
                            gismo_handle *out);

@@ -59,7 +59,8 @@ enum command {
     AUDIT,
     STRESS,
     QUIT,
-    LIE
+    LIE,
+    EVICT
 };
 
 struct entry {
@@ -83,6 +84,8 @@ struct shared {
     uint32_t used;
     int32_t failed;
     int32_t child; /* of the victim's fork */
+    uint32_t fencing; /* host A is fenced in this case: its calls say so, and then its process ends */
+    uint32_t fenced;  /* so many of its processes were told */
     uint32_t completed;
     struct channel channel[SERVERS];
     struct entry entry[ENTRIES];
@@ -112,9 +115,13 @@ __attribute__((format(printf, 1, 2))) static void bad(const char *format, ...) {
     __atomic_store_n(&sh->failed, 1, __ATOMIC_SEQ_CST);
 }
 
+static void fenced_out(void);
+
 static void must(int status, const char *what) {
     if (status == GISMO_OK)
         return;
+    if (status == GISMO_EFENCED && __atomic_load_n(&sh->fencing, __ATOMIC_SEQ_CST))
+        fenced_out();
     bad("%s: %s (%s)", what, gismo_status_name(status), gismo_error_message());
     _exit(3);
 }
@@ -246,11 +253,43 @@ static bool right(gismo_store *s, uint32_t id, const gismo_view *view) {
 }
 
 static uint32_t pinned[32], pins; /* by this process */
+static gismo_view pinned_view[32];
+static gismo_store *of_this_process;
+static struct channel *served_by_this_process;
+
+/* We were told. What we had mapped is ours still; nothing more is written by us. Then we leave in order, or at once. */
+static void fenced_out(void) {
+    static uint8_t expected[2 << 20];
+    uint64_t fencing = sh->fencing;
+    for (uint32_t i = 0; i < 32; i++) {
+        if (pinned[i] == 0 || entry_of(pinned[i])->buffers != 1)
+            continue;
+        fill(expected, pinned[i], 0, entry_of(pinned[i])->length);
+        if (memcmp(expected, pinned_view[i].data, entry_of(pinned[i])->length) != 0)
+            bad("object %u, which a fenced process reads, has changed", pinned[i]);
+    }
+    __atomic_add_fetch(&sh->fenced, 1, __ATOMIC_SEQ_CST);
+    if (fencing == 2 && of_this_process) {
+        for (uint32_t i = 0; i < 32; i++)
+            if (pinned[i] && gismo_release(of_this_process, pinned_view[i].slot) != GISMO_OK)
+                bad("a fenced process cannot give a view back: %s", gismo_error_message());
+        if (gismo_close(of_this_process) != GISMO_OK)
+            bad("a fenced process cannot close: %s", gismo_error_message());
+    }
+    struct channel *c = served_by_this_process;
+    if (c) { /* who waits for the answer is told as much */
+        c->result = -GISMO_EFENCED;
+        __atomic_store_n(&c->done, c->request, __ATOMIC_SEQ_CST);
+        futex_wake(&c->done, 1);
+    }
+    _exit(42);
+}
 
 static void pin(gismo_store *s, uint32_t id) {
     gismo_view view;
-    pinned[pins++ % 32] = id;
     must(gismo_get(s, &entry_of(id)->handle, &view), "get");
+    pinned_view[pins % 32] = view;
+    pinned[pins++ % 32] = id;
     if (!right(s, id, &view))
         bad("object %u has wrong content", id);
 }
@@ -300,6 +339,8 @@ static void wait_idle(enum who who) {
 }
 
 static void begin(enum who who, enum command command, uint64_t a, uint64_t b, uint64_t d) {
+    if (who == B && of_this_process && served_by_this_process == NULL && sh->fencing)
+        fenced_out(); /* the victim: what the other host does now, it does not do for it */
     struct channel *c = &sh->channel[who];
     wait_idle(who);
     c->command = command;
@@ -312,6 +353,8 @@ static void begin(enum who who, enum command command, uint64_t a, uint64_t b, ui
 
 static int64_t finish(enum who who) {
     wait_idle(who);
+    if (sh->channel[who].result == -GISMO_EFENCED && of_this_process)
+        fenced_out(); /* the victim asked a neighbour, which is gone now */
     return sh->channel[who].result;
 }
 
@@ -326,6 +369,7 @@ static gismo_store *open_host(int host, int with_thread) {
     gismo_open_options o = {.state_dir = state, .host_id = -1, .no_thread = !with_thread};
     gismo_store *s;
     must(gismo_open(pool, &o, &s), "open");
+    of_this_process = s;
     return s;
 }
 
@@ -662,6 +706,20 @@ static void lie(gismo_store *s, uint64_t kind, uint64_t id) {
     }
 }
 
+static int64_t evict_until(gismo_store *s, uint32_t host, uint32_t flags, uint32_t wanted) {
+    gismo_evict_result result = {0};
+    for (uint64_t end = now_ns() + LIMIT_NS / 2; now_ns() < end; sleep_ns(MS)) {
+        int status = gismo_evict_host(s, host, flags, &result);
+        if (status != GISMO_OK && status != GISMO_EBUSY)
+            must(status, "evict");
+        if (result.state == wanted)
+            break;
+    }
+    if (result.state != wanted)
+        bad("host %u is in state %u, not %u: %s", host, result.state, wanted, gismo_error_message());
+    return result.state;
+}
+
 static int64_t serve_one(gismo_store **s, struct channel *c, enum who who, int *autotick) {
     uint64_t a = c->argument[0], b = c->argument[1], d = c->argument[2];
     int host = who == B || who == T;
@@ -715,6 +773,8 @@ static int64_t serve_one(gismo_store **s, struct channel *c, enum who who, int *
     case LIE:
         lie(*s, a, b);
         return 0;
+    case EVICT: /* until the host stands there; the result is where it stands */
+        return evict_until(*s, (uint32_t)a, (uint32_t)b, (uint32_t)d);
     case QUIT:
         break;
     }
@@ -727,6 +787,7 @@ static void serve(enum who who) {
     gismo_store *s = NULL;
     int autotick = 0;
     uint32_t served = 0;
+    served_by_this_process = c;
     for (;;) {
         uint32_t request = __atomic_load_n(&c->request, __ATOMIC_SEQ_CST);
         if (request == served) {
@@ -1305,11 +1366,117 @@ static int wait_victim(pid_t pid, int flags, int *status) {
     return 1;
 }
 
-/* "killed", "stopped", "unreached": what became of the victim. */
+/* ---- a whole host stands still, is fenced, goes on, and is released ------------------------------------------ */
+
+/* Whose line it is: lanes, register lines, pin lines and rings by their place, the rest by the leases as they are agreed. -1 = nobody's. */
+static int owner_of_line(gismo_store *look, uint64_t offset) {
+    const struct fmt_superblock *sb = &look->sb;
+    uint64_t identities = sb->max_lanes * sizeof(struct fmt_identity), at = offset - sb->lanes_offset;
+    if (offset < sb->lanes_offset)
+        return -1;
+    if (offset < sb->registers_offset)
+        return (int)(at < identities ? at / FMT_LINE : (at - identities) / sizeof(struct fmt_lane));
+    if (offset < sb->chunks_offset)
+        return (int)((offset - sb->registers_offset) / FMT_LINE % sb->max_lanes);
+    if (offset >= sb->pins_offset && offset < sb->rings_offset)
+        return (int)((offset - sb->pins_offset) / FMT_LINE / look->chunks);
+    if (offset >= sb->rings_offset && offset < sb->data_offset) {
+        uint64_t pair = (offset - sb->rings_offset) / FMT_RING_BYTES;
+        bool head = (offset - sb->rings_offset) % FMT_RING_BYTES / FMT_LINE == 1;
+        return (int)(head ? pair % sb->max_lanes : pair / sb->max_lanes);
+    }
+    enum agree_unit kind = offset >= sb->data_offset ? AGREE_ARENA : AGREE_GROUP;
+    uint64_t chunk = offset < sb->slots_offset ? (offset - sb->chunks_offset) / FMT_LINE
+                                               : (offset - sb->slots_offset) / FMT_LINE / FMT_CHUNK_SLOTS;
+    uint32_t unit = kind == AGREE_ARENA ? (uint32_t)((offset - sb->data_offset) >> sb->arena_shift)
+                                        : (uint32_t)(chunk / sb->group_chunks);
+    return (int)agree_owner(agree_peek(look, agree_register_of(look, kind, unit))) - 1;
+}
+
+/* Of the whole medium, and of who had which line then. */
+static uint8_t *snapshot(gismo_store *look, int8_t *owner) {
+    uint8_t *copy = malloc(look->sb.size);
+    if (copy == NULL)
+        exit(4);
+    memcpy(copy, look->base, look->sb.size);
+    for (uint64_t line = 0; line < look->sb.size / FMT_LINE; line++)
+        owner[line] = (int8_t)owner_of_line(look, line * FMT_LINE);
+    return copy;
+}
+
+static uint64_t quarantined_changes;
+
+static void compare(gismo_store *look, const uint8_t *before, const int8_t *owner, uint32_t host) {
+    for (uint64_t line = 0; line < look->sb.size / FMT_LINE; line++) {
+        if (memcmp(before + line * FMT_LINE, look->base + line * FMT_LINE, FMT_LINE) == 0)
+            continue;
+        /* A free arena or slot group, of which it was just asking all hosts: it has it now, or gave it back when it left. */
+        int now = owner[line] == -1 ? owner_of_line(look, line * FMT_LINE) : owner[line];
+        if (owner[line] == (int)host || (owner[line] == -1 && (now == -1 || now == (int)host)))
+            quarantined_changes++;
+        else
+            bad("a fenced host that went on wrote at %#llx, which is of host %d", (unsigned long long)(line * FMT_LINE),
+                owner[line]);
+    }
+}
+
+/*
+ * The victim is stopped, and so is its neighbour: all of host 0. It is fenced by host 1, which works on; then both go on, and each
+ * next call is Fenced. mode: the proof that it stopped: 0 both close in order, 1 a new process of the host finds them dead, 2 the
+ * operator's word.
+ */
+static void fence_case(pid_t victim, int *status, bool lonely, int mode) {
+    const uint32_t host = 0;
+    if (!lonely)
+        kill(servers[N], SIGSTOP);
+    __atomic_store_n(&sh->fencing, mode == 0 ? 2 : 1, __ATOMIC_SEQ_CST);
+    call(B, AUTOTICK, 0, 0, 0); /* from the snapshot on only the fenced host does anything */
+    call(B, EVICT, host, GISMO_EVICT_FORCE, GISMO_LANE_FENCED);
+    call(T, STRESS, 200, 0, 0);
+    gismo_open_options read_only = {.read_only = 1};
+    gismo_store *look;
+    must(gismo_open(pool, &read_only, &look), "open read-only");
+    int8_t *owner = malloc(look->sb.size / FMT_LINE);
+    uint8_t *before = snapshot(look, owner);
+    if (!lonely)
+        kill(servers[N], SIGCONT);
+    kill(victim, SIGCONT);
+    wait_victim(victim, 0, status);
+    if (!lonely && servers[N] > 0) {
+        int ended = 0;
+        if (sh->channel[N].result != -GISMO_EFENCED) { /* the victim has not asked it since */
+            call(N, TICK, 1, 0, 0);
+            begin(N, PUT, 64, 0, 0);
+        }
+        (void)wait_victim(servers[N], 0, &ended);
+        if (!WIFEXITED(ended) || WEXITSTATUS(ended) != 42)
+            bad("the neighbour was not told that its host is fenced: status %x", ended);
+        servers[N] = 0;
+    }
+    if (!WIFEXITED(*status) || (WEXITSTATUS(*status) != 42 && WEXITSTATUS(*status) != 0))
+        bad("the victim ended with status %x", *status);
+    if (sh->fenced == 0 && !lonely)
+        bad("no process of the fenced host was told");
+    compare(look, before, owner, host);
+    gismo_free(look);
+    free(before);
+    free(owner);
+    __atomic_store_n(&sh->fencing, 0, __ATOMIC_SEQ_CST);
+    *status = 0;
+    /* A delete that was asked of a process of the host, in its state directory, and not done yet, ends with the host: no more is promised. */
+    for (uint32_t id = 1; id <= sh->used && mode != 0; id++)
+        if (state_of(id) == DELETED)
+            set(id, DELETING);
+    if (mode != 1)
+        call(B, EVICT, host, mode == 2 ? GISMO_EVICT_CONFIRMED_OFF : 0, GISMO_LANE_QUIET);
+}
+
+/* "killed", "stopped", "fenced", "unreached": what became of the victim. */
 static const char *run_case(const char *action, const char *name, int mode) {
     size_t scenario = scenario_index(name);
     const char *outcome = "unreached";
-    bool stop = strcmp(action, "stop") == 0, lonely = scenarios[scenario].no_neighbour;
+    bool fence = strcmp(action, "fence") == 0, stop = fence || strcmp(action, "stop") == 0;
+    bool lonely = scenarios[scenario].no_neighbour;
     memset(sh, 0, offsetof(struct shared, hits));
     memset(sh->error, 0, sizeof sh->error);
     memset(sh->longest_ns, 0, sizeof sh->longest_ns);
@@ -1321,7 +1488,7 @@ static const char *run_case(const char *action, const char *name, int mode) {
         call(N, OPEN, 0, 0, 0);
     call(B, OPEN, 0, 0, 0);
     if (stop) {
-        if (!lonely) {
+        if (!lonely && !fence) {
             start_server(S);
             call(S, OPEN, 0, 0, 0);
             call(S, STRESS, 60, 0, 0);
@@ -1334,7 +1501,10 @@ static const char *run_case(const char *action, const char *name, int mode) {
     pid_t victim = start_victim(scenario);
     int status = 0;
     wait_victim(victim, WUNTRACED, &status);
-    if (WIFSTOPPED(status)) {
+    if (WIFSTOPPED(status) && fence) {
+        outcome = "fenced";
+        fence_case(victim, &status, lonely, mode);
+    } else if (WIFSTOPPED(status)) {
         outcome = "stopped";
         if (!lonely)
             begin(S, STRESS, 1000, 0, 0);
@@ -1364,7 +1534,7 @@ static const char *run_case(const char *action, const char *name, int mode) {
     }
     enum who all[4];
     int n = 0;
-    bool fresh = lonely || mode >= 1;
+    bool fresh = lonely || mode >= 1 || strcmp(outcome, "fenced") == 0;
     if (mode == 2)
         kill_server(N);
     if (fresh) {
