@@ -107,7 +107,7 @@ bench: bench-store bench-ray bench-kubernetes ## all figures of docs/results.md 
 
 .PHONY: sim
 sim: setup ## the simulator of memory that is not coherent: build/native-plain/gismo-sim (--help)
-	@PYTHONPATH=tests $(BIN)/python -c 'from native_build import built; print(built("plain", "gismo-sim"))'
+	@PYTHONPATH=tests $(BIN)/python -c 'from native_build import built; import sys; print(built("plain", "gismo-sim"), file=sys.stderr)'
 
 .PHONY: bench-store
 bench-store: setup sim ## the store's figures

@@ -50,7 +50,8 @@ def store(
     Each figure is the median of its samples; what it is compared with is measured by turns in the same run.
 
     \b
-    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage or a medium that is in use.
+    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage or a medium that is in use,
+    130 interrupted: the rows measured until then are printed.
     """
     _measure("store", catalog.GROUPS, only, as_json, store_spec, destroy, quick, samples, list_rows)
 
@@ -68,7 +69,8 @@ def ray(only: str | None, as_json: bool, quick: bool, samples: int, list_rows: b
     all files are this command's own and are gone afterwards. Takes up to 12 GiB of memory and most of an hour.
 
     \b
-    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage.
+    Exit status: 0 all rows that could run gave a figure, 1 a row failed, 2 wrong usage, 130 interrupted: the rows
+    measured until then are printed.
     """
     _measure("ray", catalog.RAY_GROUPS, only, as_json, None, False, quick, samples, list_rows)
 
@@ -95,7 +97,7 @@ def _measure(
         for row in rows:
             click.echo(f"{row.name} [{row.unit}]  {row.what}")
         return
-    report = Report()
+    report, interrupted = Report(), False
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(work_directory())
         try:
@@ -108,13 +110,19 @@ def _measure(
         except MissingLibraryError as error:
             raise click.ClickException(str(error)) from error
         about = machine.describe(medium, quick=quick)
-        for part in run(selection, medium, quick=quick, samples=samples):
-            report.extend(part)
+        try:
+            for part in run(selection, medium, quick=quick, samples=samples):
+                report.extend(part)
+        except KeyboardInterrupt:  # or SIGTERM: what was measured until now took long
+            interrupted = True
+            click.echo("interrupted: the rows that were measured until now follow", err=True)
     if as_json:
         click.echo(json.dumps(as_document(about, report), indent=1))
     else:
         for line in table.lines(about, report):
             click.echo(line)
+    if interrupted:
+        sys.exit(130)
     if report.failed:
         sys.exit(1)
 

@@ -40,7 +40,7 @@ def run(context: Context) -> Iterator[Measurement]:
     """Each sample other seeds, the same number of runs."""
     found = program()
     assert found is not None
-    runs = context.pick(40, 1)
+    runs = context.pick(8, 1)
     samples = []
     for sample in range(context.samples):
         command = [str(found), "run", "--seed", str(1 + sample * runs), "--runs", str(runs)]

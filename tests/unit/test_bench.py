@@ -320,6 +320,19 @@ def test_the_rows_as_json() -> None:
     assert all(row["unit"] == "ms" and row["what"] for row in listed)
 
 
+def test_an_interrupted_run_says_what_it_has_measured() -> None:
+    command = [sys.executable, "-m", "gismo_core", "bench", "store", "--quick", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("[3/"):
+                process.send_signal(signal.SIGINT)
+                break
+        output, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert [row["name"] for row in json.loads(output)["results"]] == ["store.put.1GiB", "store.put.16MiB"]
+
+
 # ---- what cannot run ----
 
 
