@@ -26,13 +26,15 @@ def _put_row(size: str, reach: float) -> Row:
     )
 
 
-def _span(quick: bool) -> int:
+def span_bytes(quick: bool) -> int:
+    """Over how much memory copies rotate."""
     return 32 * MIB if quick else GIB
 
 
-def _store_bytes(quick: bool) -> int:
+def store_bytes(quick: bool) -> int:
+    """Of a store that holds as much in objects."""
     # A quarter more than the objects: what was deleted may come back in batches.
-    return _span(quick) * 5 // 4 + 64 * MIB
+    return span_bytes(quick) * 5 // 4 + 64 * MIB
 
 
 class Put:
@@ -44,10 +46,10 @@ class Put:
 
     def __call__(self, context: Context) -> Iterator[Measurement]:
         library, medium = native(), context.medium
-        span = _span(context.quick)
+        span = span_bytes(context.quick)
         length = min(self.length, span)
         slots = span // length
-        size = _store_bytes(context.quick)
+        size = store_bytes(context.quick)
         variants = [v for v in range(len(COPY_VARIANTS)) if length >= THREADED_FROM or v not in THREADED_VARIANTS]
         context.say("warming source, store and reference")
         with (
@@ -90,10 +92,10 @@ GET = Row(
 def run_get(context: Context) -> Iterator[Measurement]:
     """Gets of one large and one small object of the same store, by turns."""
     library = native()
-    large_bytes = _span(context.quick)
+    large_bytes = span_bytes(context.quick)
     count = context.pick(200_000, 2_000)
     with (
-        context.medium.fresh(lambda spec: library.format(spec, _store_bytes(context.quick))) as spec,
+        context.medium.fresh(lambda spec: library.format(spec, store_bytes(context.quick))) as spec,
         library.opened(spec, context.state_dir()) as store,
         memory.source(large_bytes) as src,
     ):
@@ -110,7 +112,7 @@ def run_get(context: Context) -> Iterator[Measurement]:
 
 def _put_group(size: str, length: int, reach: float) -> Group:
     row = _put_row(size, reach)
-    return Group(row.name, (row,), Put(row, length), lambda quick: _store_bytes(quick) + 2 * _span(quick))
+    return Group(row.name, (row,), Put(row, length), lambda quick: store_bytes(quick) + 2 * span_bytes(quick))
 
 
 GROUPS = (
@@ -118,5 +120,5 @@ GROUPS = (
     _put_group("16MiB", 16 * MIB, 0.90),
     _put_group("1MiB", MIB, 0.90),
     _put_group("64KiB", 64 * KIB, 0.70),
-    Group(GET.name, (GET,), run_get, lambda quick: _store_bytes(quick) + _span(quick)),
+    Group(GET.name, (GET,), run_get, lambda quick: store_bytes(quick) + span_bytes(quick)),
 )

@@ -40,17 +40,20 @@ MILLION = Row(
 )
 
 
-def run_native(context: Context) -> Iterator[Measurement]:
-    """One thread, one process, one store."""
+def small_cycles(context: Context, count: int, *, software: bool = False) -> list[float]:
+    """Samples of ``count`` cycles in C, us each: one thread, one process, one store."""
     library = native()
-    count = context.pick(500_000, 2_000)
     with (
-        context.medium.fresh(lambda spec: library.format(spec, 256 * MIB)) as spec,
+        context.medium.fresh(lambda spec: library.format(spec, 256 * MIB, software=software)) as spec,
         library.opened(spec, context.state_dir()) as store,
     ):
         store.cycle(OBJECT_BYTES, count // 4)
-        samples = [store.cycle(OBJECT_BYTES, count) / count / 1e3 for _ in range(context.samples)]
-    yield Measurement(NATIVE.name, samples)
+        return [store.cycle(OBJECT_BYTES, count) / count / 1e3 for _ in range(context.samples)]
+
+
+def run_native(context: Context) -> Iterator[Measurement]:
+    """With hardware coherence."""
+    yield Measurement(NATIVE.name, small_cycles(context, context.pick(500_000, 2_000)))
 
 
 def run_python(context: Context) -> Iterator[Measurement]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from gismo_core.bench import memory
 from gismo_core.bench.clib import Handles, native
-from gismo_core.bench.cycle import OBJECT_BYTES
-from gismo_core.bench.group import GIB, MIB, Context, Group
+from gismo_core.bench.copy import span_bytes, store_bytes
+from gismo_core.bench.cycle import small_cycles
+from gismo_core.bench.group import MIB, Context, Group
 from gismo_core.bench.result import Measurement, Row
 
 CYCLE = Row(
@@ -40,34 +41,18 @@ PUT = Row(
 )
 
 
-def _span(quick: bool) -> int:
-    return 32 * MIB if quick else GIB
-
-
-def _store_bytes(quick: bool) -> int:
-    return _span(quick) * 5 // 4 + 64 * MIB
-
-
 def run_cycle(context: Context) -> Iterator[Measurement]:
     """As ``store.cycle.native``."""
-    library = native()
-    count = context.pick(200_000, 2_000)
-    with (
-        context.medium.fresh(lambda spec: library.format(spec, 256 * MIB, software=True)) as spec,
-        library.opened(spec, context.state_dir()) as store,
-    ):
-        store.cycle(OBJECT_BYTES, count // 4)
-        samples = [store.cycle(OBJECT_BYTES, count) / count / 1e3 for _ in range(context.samples)]
-    yield Measurement(CYCLE.name, samples)
+    yield Measurement(CYCLE.name, small_cycles(context, context.pick(200_000, 2_000), software=True))
 
 
 def run_first_get(context: Context) -> Iterator[Measurement]:
     """A new object for each sample; the reader has had all of the memory mapped before."""
     library = native()
-    length = _span(context.quick)
+    length = span_bytes(context.quick)
     samples: list[float] = []
     with (
-        context.medium.fresh(lambda spec: library.format(spec, _store_bytes(context.quick), software=True)) as spec,
+        context.medium.fresh(lambda spec: library.format(spec, store_bytes(context.quick), software=True)) as spec,
         library.opened(spec, context.state_dir()) as writer,
         library.opened(spec, context.state_dir("reader")) as reader,
         memory.source(length) as src,
@@ -82,7 +67,7 @@ def run_first_get(context: Context) -> Iterator[Measurement]:
 def run_put(context: Context) -> Iterator[Measurement]:
     """Two stores side by side, by turns."""
     library, medium = native(), context.medium
-    length, size = _span(context.quick), _store_bytes(context.quick)
+    length, size = span_bytes(context.quick), store_bytes(context.quick)
     software: list[float] = []
     hardware: list[float] = []
     with (
@@ -103,6 +88,6 @@ def run_put(context: Context) -> Iterator[Measurement]:
 
 GROUPS = (
     Group(CYCLE.name, (CYCLE,), run_cycle, lambda _: 256 * MIB),
-    Group(FIRST_GET.name, (FIRST_GET,), run_first_get, lambda quick: _store_bytes(quick) + _span(quick)),
-    Group(PUT.name, (PUT,), run_put, lambda quick: 2 * _store_bytes(quick) + _span(quick)),
+    Group(FIRST_GET.name, (FIRST_GET,), run_first_get, lambda quick: store_bytes(quick) + span_bytes(quick)),
+    Group(PUT.name, (PUT,), run_put, lambda quick: 2 * store_bytes(quick) + span_bytes(quick)),
 )
