@@ -19,7 +19,7 @@ from native_build import built
 MUTANTS = [
     ("store.c:pin", "delete", 2),
     ("store.c:get", "delete-fence", 3),
-    ("chunk.c:pinned_elsewhere", "delete", 1),
+    ("chunk.c:pinned_elsewhere", "delete", 2),
     ("object.c:seal", "delete", 1),
     ("object.c:seal", "drop-last", 1),
     ("world.c:copy_payload", "cached", 1),
