@@ -54,7 +54,7 @@ def _play(plan: Plan, screen: Screen, report: Report, work: Path, plot: Path | N
     shape = plan.shape
     screen.say(
         f"Two clusters, one after the other: {shape.nodes} nodes of {shape.cpus} CPU on this machine, each with a raylet "
-        f"and {size_text(shape.plasma_bytes)} of plasma; each is done once, the long ones by half, before it counts"
+        f"and {size_text(shape.plasma_bytes)} of plasma; each is done once, the longest ones by half, before it counts"
     )
     todo = acts.acts(plan)
     took: dict[str, dict[str, Took]] = {STOCK: {}, GISMO: {}}
