@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import mmap
 import os
 import time
 from dataclasses import dataclass, field
@@ -134,6 +135,8 @@ def start(shape: dict[str, Any], directory: str) -> Here:
     for number in range(shape["nodes"]):
         # One head, with what all of them need.
         head = {"include_dashboard": False, "temp_dir": directory} if number == 0 else {}
+        if os.environ.get("RAY_preallocate_plasma_memory") == "1":  # noqa: SIM112 - spelled as Ray does
+            _touch(shape["plasma_bytes"])
         cluster.add_node(num_cpus=shape["cpus"], object_store_memory=shape["plasma_bytes"], **head)
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.WARNING)
     first = ray.get_runtime_context().get_node_id()
@@ -143,6 +146,15 @@ def start(shape: dict[str, Any], directory: str) -> Here:
         _wait_for_keeper(here)
     here.base()
     return here
+
+
+def _touch(nbytes: int) -> None:
+    """Have the machine find so much memory: the raylet that allocates it next has it at once.
+
+    A virtual machine whose free memory its host takes back needs up to ten seconds per GiB, and Ray's start of a node does not
+    come to an end (2.60: its question to GCS hangs for two minutes) when the raylet takes longer than about ten.
+    """
+    mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def _wait_for_keeper(here: Here) -> None:
