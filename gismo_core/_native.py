@@ -17,7 +17,7 @@ from typing import Any
 
 from gismo_core import errors
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 NAME_MAX = 255
 BUFFERS_MAX = 1048576
 
@@ -64,7 +64,7 @@ class OpenOptions(c.Structure):
         ("host_id", i32),
         ("read_only", u32),
         ("no_thread", u32),
-        ("reserved", u32),
+        ("restarted", u32),
     ]
 
 
@@ -341,7 +341,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "get_stats": ([ptr, _P(CStats)], c.c_int),
     "host": ([ptr, u32, _P(CHostInfo)], c.c_int),
     "process": ([ptr, _P(u32), _P(CProcessInfo)], c.c_int),
-    "evict_host": ([ptr, u32, u32, _P(CEvictResult)], c.c_int),
+    "evict_host": ([ptr, u32, c.c_char_p, u32, _P(CEvictResult)], c.c_int),
     "fsck": ([ptr, u32, FsckFunction, ptr, _P(CFsckResult)], c.c_int),
     "tick": ([ptr], c.c_int),
     "litmus_begin": ([ptr], c.c_int),

@@ -60,6 +60,7 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
     host_id: int | None = None,
     state_dir: _Path | None = None,
     read_only: bool = False,
+    restarted: bool = False,
 ) -> Store:
     """Open a store and take part in it.
 
@@ -69,6 +70,9 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
     state_dir: where processes of this host meet; default $GISMO_STATE_DIR, /run/gismo, $XDG_RUNTIME_DIR/gismo,
         /dev/shm/gismo-UID. Another one makes another host.
     read_only: join nothing and write nothing; only info, objects, hosts, stats and fsck work.
+    restarted: you know that whoever used this host_id in this boot of the machine has ended, and the state directory of that time
+        is lost (a node that is a container was started anew): its place is taken again, as after a reboot. **A wrong word
+        corrupts the store.**
 
     With $GISMO_NODE_MARKER (in pods that got the store from a device plugin) host_id is the one that stands there.
 
@@ -86,6 +90,7 @@ def open(  # noqa: A001 - the name fixed by the design, as in gismo_core.open(..
         state_dir=_encode_path_of("a state directory", state_dir) if state_dir is not None else None,
         host_id=-1 if host_id is None else _integer("host_id", host_id, 31),
         read_only=bool(read_only),
+        restarted=bool(restarted),
     )
     pointer = ctypes.c_void_p()
     status = library.slow.open(where, options, pointer)
@@ -576,6 +581,7 @@ class Store:
         confirmed_off: bool = False,
         *,
         force: bool = False,
+        boot_id: uuid.UUID | None = None,
         wait_s: float | None = 0.0,
         progress: Callable[[records.Eviction], None] | None = None,
     ) -> records.Eviction:
@@ -584,17 +590,21 @@ class Store:
         First it is fenced: only if its heartbeat stood still at ten looks, one a second, unless `force`. From then on every
         call of its processes is Fenced. What it could still write is used again when it is proven to have stopped: all its
         processes have closed the store, or it came back by itself, or you know it: `confirmed_off`. **A wrong word corrupts
-        the store.** StoreBusy if that is not so after `wait_s` seconds (None: for ever); it can be called again.
+        the store.** boot_id: only if it is that boot of the host (HostInfo has it): NameNotFound if it has been back since.
+        StoreBusy if that is not so after `wait_s` seconds (None: for ever); it can be called again.
         `progress` is told after each try how far it came. Protocol: P10 of FORMAT.md.
         """
         from gismo_core import records
 
         number = _integer("host_id", host_id, 31)
         flags = (_native.EVICT_CONFIRMED_OFF if confirmed_off else 0) | (_native.EVICT_FORCE if force else 0)
+        if boot_id is not None and not isinstance(boot_id, uuid.UUID):
+            raise errors.InvalidArgument(f"boot_id is a uuid.UUID, not {boot_id!r}")
+        boot = None if boot_id is None else boot_id.bytes
         end = None if wait_s is None else time.monotonic() + wait_s
         while True:
             raw = _native.CEvictResult()
-            busy = self._slow("evict_host", number, flags, raw, end=errors.EBUSY) == errors.EBUSY
+            busy = self._slow("evict_host", number, boot, flags, raw, end=errors.EBUSY) == errors.EBUSY
             if progress is not None:
                 progress(records.eviction(raw))
             if not busy:

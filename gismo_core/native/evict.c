@@ -131,9 +131,25 @@ static int unfinished(struct gismo_store *s, uint32_t host_id, uint64_t value, u
                       host_id);
 }
 
+/*
+ * Is the lane, as `value` has it, of that boot of its host? Who returns agrees on the next incarnation before it writes its identity, so
+ * an identity that was read after the register is of the register's incarnation, or of a host that is just joining.
+ */
+static bool is_of_boot(struct gismo_store *s, uint32_t host_id, uint64_t value, const uint8_t boot_id[16]) {
+    const struct fmt_identity *identity = &s->identities[host_id];
+    prim_refresh(s->software, identity, sizeof *identity);
+    bool joining = FMT_STATE(value) == LANE_JOINING && lane_taker(value) == 0;
+    return !joining && memcmp(identity->boot_id, boot_id, sizeof identity->boot_id) == 0;
+}
+
 /* The caller has the claim of the register. One agreement, or what is in its way. 1 = done, look again. */
-static int step(struct gismo_store *s, uint32_t host_id, uint32_t flags, gismo_evict_result *out) {
+static int step(struct gismo_store *s, uint32_t host_id, const uint8_t *boot_id, uint32_t flags,
+                gismo_evict_result *out) {
     uint64_t word = lane_state_word(s, host_id), value = lane_register(s, host_id), i = lane_incarnation(value);
+    /* What a process of ours has begun is brought to an end in any case. */
+    if (boot_id && lane_taker(value) != s->lane + 1 && !is_of_boot(s, host_id, value, boot_id))
+        return fail(GISMO_ENOTFOUND, "host %u is not in the boot any more that was to be evicted: it has been back",
+                    host_id);
     bool quiet = FMT_STATE(word) == GISMO_LANE_QUIET && FMT_GENERATION(word) >= i;
     uint32_t decided = FMT_STATE(value), taker = lane_taker(value), us = s->lane + 1;
     int status = GISMO_OK;
@@ -173,7 +189,8 @@ static int step(struct gismo_store *s, uint32_t host_id, uint32_t flags, gismo_e
     return status == GISMO_OK ? 1 : status;
 }
 
-static int evict(struct gismo_store *s, uint32_t host_id, uint32_t flags, gismo_evict_result *out) {
+static int evict(struct gismo_store *s, uint32_t host_id, const uint8_t *boot_id, uint32_t flags,
+                 gismo_evict_result *out) {
     memset(out, 0, sizeof *out);
     if (host_id >= s->sb.max_lanes)
         return fail(GISMO_EINVAL, "host id %u is out of range: this store has room for hosts 0..%u", host_id,
@@ -189,7 +206,7 @@ static int evict(struct gismo_store *s, uint32_t host_id, uint32_t flags, gismo_
         return fail(GISMO_EBUSY, "this host is evicting host %u already", host_id);
     }
     for (int n = 0; n < 8 && status == 1; n++)
-        status = step(s, host_id, flags, out);
+        status = step(s, host_id, boot_id, flags, out);
     host_unclaim(s, &s->host.lane_claim[host_id]);
     s->evicting = 0;
     return status == 1 ? fail(GISMO_EBUSY, "others are changing the state of host %u: try again", host_id) : status;
@@ -229,7 +246,7 @@ void evict_finish(struct gismo_store *s) {
     gismo_evict_result result;
     for (uint32_t lane = 0; lane < s->sb.max_lanes && s->granted == 0; lane++)
         if (lane != s->lane && UNLIKELY(loc_load(&s->host.silence[lane].taking)) && is_ours(s, lane))
-            (void)evict(s, lane, 0, &result);
+            (void)evict(s, lane, NULL, 0, &result);
 }
 
 /* What is wanted stands in the state directory: who asked, or was at it, may be dead. */
@@ -243,7 +260,7 @@ static bool serve_lane(struct gismo_store *s, uint32_t lane) {
         return false;
     }
     gismo_evict_result result;
-    if (evict(s, lane, 0, &result) != GISMO_OK)
+    if (evict(s, lane, NULL, 0, &result) != GISMO_OK)
         return true; /* another has it just now */
     /* Something left: another host did not answer in time, or still pins it. Its release will ask; its death will not. */
     if (!result.left)
@@ -269,7 +286,8 @@ int evict_serve(struct gismo_store *s) {
     return 1;
 }
 
-int gismo_evict_host(struct gismo_store *s, uint32_t host_id, uint32_t flags, gismo_evict_result *out) {
+int gismo_evict_host(struct gismo_store *s, uint32_t host_id, const uint8_t *boot_id, uint32_t flags,
+                     gismo_evict_result *out) {
     int status = store_enter(s);
-    return status ? status : GUARDED(s, evict(s, host_id, flags, out));
+    return status ? status : GUARDED(s, evict(s, host_id, boot_id, flags, out));
 }

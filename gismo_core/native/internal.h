@@ -108,6 +108,7 @@ struct gismo_store {
     int wake_fd; /* eventfd: ends the leader's poll; all else is woken by host.process[].kick */
     atomic_int thread_state;
     int no_thread;
+    bool restarted; /* see gismo_open_options */
     int inotify_fd;
     int64_t mode; /* permission bits of state files */
     struct gismo_store *next_open; /* list for fork handlers */

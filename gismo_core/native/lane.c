@@ -147,6 +147,11 @@ static bool is_being_tidied(struct sight sight, uint32_t lane) {
            !is_left(sight, GISMO_LANE_QUIET);
 }
 
+/* The caller knows that nobody is left who used it in this boot: and its heartbeat says nothing else. P10, proof b. */
+static bool has_restarted(struct gismo_store *s, uint32_t lane, const uint8_t boot[16]) {
+    return s->restarted && is_identity(s, lane, boot, NULL) && is_silent(s, lane);
+}
+
 /* May a joiner with this boot id have the lane, whose id it was given? own_uuid: of the state directory it returns with. */
 static int may_take(struct gismo_store *s, uint32_t lane, const uint8_t boot[16], const uint8_t *own_uuid,
                     uint64_t *from) {
@@ -165,6 +170,8 @@ static int may_take(struct gismo_store *s, uint32_t lane, const uint8_t boot[16]
             lane_taker(sight.value) - 1, lane);
     if (own_uuid ? is_identity(s, lane, boot, own_uuid) : !is_identity(s, lane, boot, NULL) && is_silent(s, lane))
         return GISMO_OK; /* back again: P10, proof b */
+    if (own_uuid == NULL && has_restarted(s, lane, boot))
+        return GISMO_OK;
     return fail(decided == GISMO_LANE_FENCED ? GISMO_EFENCED : GISMO_EHOSTINUSE,
                 "host id %u belongs to another living host, or to one on this machine whose state directory was "
                 "removed while it was "

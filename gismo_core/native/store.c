@@ -118,6 +118,7 @@ static int open_store(const char *path, const gismo_open_options *o, uint64_t gr
     s->views = 1; /* until closed */
     s->read_only = o && o->read_only;
     s->no_thread = o && o->no_thread;
+    s->restarted = o && o->restarted;
     int status = open_medium(s, path);
     int32_t host_id = o ? o->host_id : -1;
     if (status == GISMO_OK && !s->read_only && host_id < 0) {

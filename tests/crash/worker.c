@@ -709,7 +709,7 @@ static void lie(gismo_store *s, uint64_t kind, uint64_t id) {
 static int64_t evict_until(gismo_store *s, uint32_t host, uint32_t flags, uint32_t wanted) {
     gismo_evict_result result = {0};
     for (uint64_t end = now_ns() + LIMIT_NS / 2; now_ns() < end; sleep_ns(MS)) {
-        int status = gismo_evict_host(s, host, flags, &result);
+        int status = gismo_evict_host(s, host, NULL, flags, &result);
         if (status != GISMO_OK && status != GISMO_EBUSY)
             must(status, "evict");
         if (result.state == wanted)

@@ -612,7 +612,7 @@ static void operate(struct session *t, struct input *in) {
             MUST(i < FMT_MAX_LANES, "hosts without end");
         gismo_evict_result evicted; /* called again while it says busy, as a user would; force counts from the first */
         for (int tries = 0; tries < 3; tries++)
-            status_ok(gismo_evict_host(t->s, which % 5, which / 5 % 4, &evicted));
+            status_ok(gismo_evict_host(t->s, which % 5, NULL, which / 5 % 4, &evicted));
         break;
     }
     case 15: {

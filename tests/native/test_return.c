@@ -31,7 +31,7 @@ static void shut(gismo_store *s) {
 static void *finish(void *store) {
     gismo_evict_result result;
     sleep_ns(TIDIES_NS);
-    OK(gismo_evict_host(store, 1, 0, &result));
+    OK(gismo_evict_host(store, 1, NULL, 0, &result));
     CHECK(result.state == GISMO_LANE_QUIET, "left in order");
     return NULL;
 }

@@ -67,7 +67,7 @@ static void survivor(struct sim_process *self, void *argument) {
 
 static int evict(struct sim_process *self, uint32_t flags, gismo_evict_result *result) {
     self->doing = "evict";
-    int status = gismo_evict_host(self->store, VICTIM, flags, result);
+    int status = gismo_evict_host(self->store, VICTIM, NULL, flags, result);
     self->doing = "";
     if (status != GISMO_OK && status != GISMO_EBUSY)
         sim_violation("evict: %s: %s", gismo_status_name(status), gismo_error_message());

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,6 +264,44 @@ def test_the_id_of_a_host_can_be_taken_when_it_is_out(
     with gismo_core.open(path, state_dir=shm / "new", host_id=other.lane) as new:
         assert new.stats().lane == other.lane
         assert bytes(new.get(new.put(b"x"))) == b"x"
+
+
+def test_only_that_boot_of_a_host_is_evicted(here: gismo_core.Store, other: Host) -> None:
+    other.kill()
+    with pytest.raises(GismoError, match="has been back"):
+        here.evict_host(other.lane, confirmed_off=True, force=True, boot_id=uuid.uuid4())
+    assert state_of(here, other.lane) == HostState.ACTIVE
+    with pytest.raises(InvalidArgument, match="boot_id"):
+        here.evict_host(other.lane, boot_id="yesterday")  # type: ignore[arg-type]
+    boot_id = uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    assert here.evict_host(other.lane, True, force=True, boot_id=boot_id).state is HostState.QUIET
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+def test_a_host_that_was_started_anew_takes_its_place_again(
+    here: gismo_core.Store, other: Host, path: str, shm: Path, *, fenced: bool
+) -> None:
+    kept = other.put(5, 200_000)
+    other("draft 300000")
+    if fenced:
+        with pytest.raises(StoreBusy):
+            here.evict_host(other.lane, force=True)
+    shutil.rmtree(shm / "other")  # as a container's /run is lost when it is started anew
+    with pytest.raises((HostIdInUse, Fenced)):
+        gismo_core.open(path, state_dir=shm / "other", host_id=other.lane)
+    if not fenced:  # a wrong word, and its heart beats
+        with pytest.raises(HostIdInUse):
+            gismo_core.open(path, state_dir=shm / "other", host_id=other.lane, restarted=True)
+    other.kill()
+    with pytest.raises((HostIdInUse, Fenced)):
+        gismo_core.open(path, state_dir=shm / "other", host_id=other.lane)
+    with gismo_core.open(path, state_dir=shm / "other", host_id=other.lane, restarted=True) as back:
+        assert back.stats().lane == other.lane
+        assert bytes(back.get(kept)) == b"\x05" * 200_000
+        deleted_soon(here)
+        back.delete(kept)
+        deleted_soon(here)
+        clean(here)
 
 
 def test_what_cannot_be_evicted(here: gismo_core.Store) -> None:
