@@ -36,6 +36,19 @@ def status(report: Report, before: Mapping[str, Any], now: str, generation: int)
             }
             for one in sorted(report.quarantined, key=lambda each: each.store_uuid)[:_STORES]
         ],
+        "silent": [
+            {
+                "node": one.node,
+                "hostId": one.host_id,
+                "bootId": one.boot_id,
+                "standing": one.standing,
+                "active": one.active,
+                "fenced": one.fenced,
+                "released": one.released,
+                "message": one.message[:_MESSAGE_CHARACTERS],
+            }
+            for one in report.silent
+        ],
         "inUse": [{"namespace": name, "holders": list(who)} for name, who in sorted(report.in_use.items())],
         "notLoaded": [
             {

@@ -421,7 +421,7 @@ def _is_item(one: Any, part: Path_) -> bool:
 
 def _named(one: Mapping[str, Any]) -> Any:
     """The lists that are maps here have one key, which is the first of these that there is."""
-    return next(one[name] for name in ("storeUUID", "type", "namespace", "name") if name in one)
+    return next(one[name] for name in ("storeUUID", "hostId", "type", "namespace", "name") if name in one)
 
 
 def _value(value: Any, path: Path_) -> Any:

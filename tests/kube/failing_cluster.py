@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import api_model
@@ -24,8 +25,10 @@ from api_model import ApiServer, Call, Refused
 
 from gismo_deviceplugin.pool import view
 from gismo_deviceplugin.pool.label import END_BYTES, Label, LabelRange, Layout, State
+from gismo_deviceplugin.pool.lanes import SilentHost
 from gismo_deviceplugin.pool.medium import NotThere, Unfit
 from gismo_deviceplugin.pool.member import Member
+from gismo_deviceplugin.pool.view import PoolView
 from gismo_deviceplugin.status import status
 from gismo_kube.connection import REQUEST_ERRORS
 from gismo_operator.api import quantity
@@ -458,12 +461,43 @@ class Seen:
     def zero(self, one: LabelRange, _beat: object) -> None:
         self._world.zero(one.store_uuid)
 
-    def prepare(self, store_uuid: str, host_id: int) -> None:
+    def path(self, store_uuid: str) -> Path:
+        return Path("/memory") / store_uuid
+
+    def make(self, store_uuid: str, host_id: int) -> Path:
         self._world.acts(host_id, self._machine.name)
+        return Path("/run") / store_uuid
+
+    def mark(self, store_uuid: str, _host_id: int) -> None:
         self._machine.markers.add(store_uuid)
 
     def remove(self, store_uuid: str) -> None:
         self._machine.markers.discard(store_uuid)
+
+
+class Lanes:
+    """A node that is off is silent in the stores, too: in the place of pool/lanes.py, which has real stores in test_lanes.py."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def come_home(self, _store: object, _host_id: int) -> None:
+        """Nobody took it."""
+
+    def silent(self, seen: PoolView, stores: Mapping[str, object]) -> tuple[SilentHost, ...]:
+        return tuple(
+            SilentHost(
+                one.node,
+                one.host_id,
+                one.boot_id,
+                one.standing,
+                active=len(stores) * self._world.is_on(one.node),
+                fenced=len(stores) * (one.standing == "Suspect" and not self._world.is_on(one.node)),
+                released=len(stores) * (one.standing == "Dead" and not self._world.is_on(one.node)),
+            )
+            for one in seen.others
+            if one.standing != "Active" and one.boot_id
+        )
 
 
 class World:
@@ -495,6 +529,9 @@ class World:
     def wrong(self, what: str) -> Wrong:
         self.is_wrong = True
         return Wrong(what)
+
+    def is_on(self, node: str) -> bool:
+        return node in self.machines and self.machines[node].is_on
 
     # ---- what there is -------------------------------------------------------------------------------
 
@@ -609,6 +646,7 @@ class World:
             return
         if machine.member is None:
             both: Any = Seen(self, machine)
+            lanes: Any = Lanes(self)
             machine.member = Member(
                 both,
                 lambda store: ("team/pod",) if store in machine.pods else (),
@@ -616,6 +654,7 @@ class World:
                 machine.boot_id,
                 lambda: self.now,
                 nonce_of=lambda pool, _: machine.nonces.setdefault(pool, str(uuid.UUID(int=next(self._nonces)))),
+                lanes=lanes,
             )
         seen = pools[POOL]
         report = machine.member.step(seen)
@@ -773,7 +812,9 @@ class World:
             return
         in_label = {one.store_uuid: one for one in self._in_label()}
         silent = [
-            node for node, at in nodes.items() if at["spec"]["standing"] == "Suspect" and not self.machines[node].is_on
+            node
+            for node, at in nodes.items()
+            if at["spec"]["standing"] in ("Suspect", "Fenced") and not self.machines[node].is_on
         ]
         used = {store for machine in self.machines.values() for store in machine.uses | machine.pods}
         for name, one in ranges.items():

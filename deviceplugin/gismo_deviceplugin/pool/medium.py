@@ -55,6 +55,9 @@ class Medium(Protocol):
     def label_key(self) -> str:
         """What tells this memory from any other in this boot of the node, for as long as it is mounted, or its region is there."""
 
+    def path(self, store_uuid: str) -> Path:
+        """Of a store, on this node: a file, or a character device."""
+
     def check_blank(self) -> None:
         """Before a label is formatted: does the memory hold nothing else? Unfit, if it does."""
 

@@ -27,6 +27,7 @@ from gismo_deviceplugin.pool.label import (
     State,
     check_pool,
 )
+from gismo_deviceplugin.pool.lanes import Lanes, SilentHost, Store
 from gismo_deviceplugin.pool.medium import Holders, Medium, NotThere, Unfit
 from gismo_deviceplugin.pool.proof import PATIENCE_S, Nonces, Proof
 from gismo_deviceplugin.pool.records import TooNew
@@ -92,6 +93,7 @@ class Report:
     quarantined: tuple[Quarantined, ...] = ()
     taken_host_id: int | None = None  # ours, and the pool label has it as another node's
     not_loaded: tuple[NotLoaded, ...] = ()
+    silent: tuple[SilentHost, ...] = ()
 
 
 class Member:
@@ -107,6 +109,7 @@ class Member:
         beat: Callable[..., object] = lambda *_: None,
         patience_s: float = PATIENCE_S,
         nonce_of: NonceOf | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         """beat: called while something goes on that takes long. patience_s: how late what other nodes say may be."""
         self._state = state
@@ -115,6 +118,7 @@ class Member:
         self._boot_id = boot_id or node_marker.boot_id()
         self._media = media
         self._proof = Proof(self._boot_id, clock, patience_s)
+        self._lanes = lanes or Lanes(self._boot_id, clock)
         self._nonce_of = nonce_of or Nonces(state.root, self._boot_id).of
 
     def step(self, view: PoolView) -> Report:
@@ -254,7 +258,8 @@ class Member:
         known = {one.store_uuid: one for one in layout.ranges}
         memory.drop_all_but(frozenset(known) | {one.store_uuid for one in view.ranges}, self._holders)
         uncarved = self._carve(view, memory, known)
-        ready, waiting, released = [], [], set()
+        ready: dict[str, Store] = {}
+        waiting, released = [], set()
         failures: list[Failure] = []
         for one in view.ranges:
             self._beat()
@@ -275,10 +280,10 @@ class Member:
                 elif one.state is State.ACTIVE:
                     if one.store_uuid in uncarved:
                         raise uncarved[one.store_uuid]
-                    self._make_ready(view, memory, label, in_label, one)
+                    store = self._make_ready(view, memory, label, in_label, one)
                     if report.same_memory is not True:
                         raise Waiting("the writer node has not shown yet that it sees this memory")
-                    ready.append(one.namespace)
+                    ready[one.namespace] = store
             except (Waiting, NotThere):
                 waiting.append(one.namespace)
             except (Unfit, ValueError, OSError) as error:
@@ -301,6 +306,7 @@ class Member:
             report,
             quarantined=tuple(quarantined),
             ready=tuple(ready),
+            silent=self._lanes.silent(view, ready),
             waiting=tuple(waiting),
             failures=tuple(failures[:_FAILURES]),
             released=frozenset(released),
@@ -313,7 +319,7 @@ class Member:
         ranges = [one for one in ranges if one.state.is_used]
         return memory.carve(ranges, active[0].coherence, self._beat) if ranges else {}
 
-    def _make_ready(self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView) -> None:
+    def _make_ready(self, view: PoolView, memory: Medium, label: Label, in_label: LabelRange, one: RangeView) -> Store:
         if not in_label.state.is_used:
             raise ValueError(
                 f"the range of {one.namespace} was given up, and the API has it as active: it is not used again"
@@ -332,7 +338,11 @@ class Member:
             raise
         if view.me.writer and not in_label.formatted and not memory.is_volatile:
             self._change(label, in_label.store_uuid, lambda there: replace(there, formatted=True))
-        self._state.prepare(one.store_uuid, view.me.host_id)
+        folder = self._state.make(one.store_uuid, view.me.host_id)
+        store = Store(one.namespace, one.store_uuid, memory.path(one.store_uuid), folder)
+        self._lanes.come_home(store, view.me.host_id)  # before a container may look for it
+        self._state.mark(one.store_uuid, view.me.host_id)
+        return store
 
     @staticmethod
     def _change(label: Label, store_uuid: str, change: Callable[[LabelRange], LabelRange]) -> None:

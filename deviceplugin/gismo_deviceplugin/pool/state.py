@@ -35,7 +35,13 @@ class StateDirectories:
         return self._root / str(uuid.UUID(store_uuid))
 
     def prepare(self, store_uuid: str, host_id: int) -> Path:
-        """Make it what it has to be in this boot of the node, and mark it; safe to repeat.
+        """Make it what it has to be in this boot of the node, and mark it; safe to repeat. ValueError as make()."""
+        folder = self.make(store_uuid, host_id)
+        self.mark(store_uuid, host_id)
+        return folder
+
+    def make(self, store_uuid: str, host_id: int) -> Path:
+        """Make it what it has to be in this boot of the node, but for the mark, which lets containers in; safe to repeat.
 
         What an earlier boot left, where the root is not on a tmpfs, is void and goes. A directory that has another host's
         marker of this boot is never taken over: ValueError.
@@ -54,11 +60,18 @@ class StateDirectories:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_MODE)
         _meeting_place(folder / uuid.UUID(store_uuid).hex)
+        return folder
+
+    def mark(self, store_uuid: str, host_id: int) -> None:
+        """Last: who finds the mark finds all."""
+        wanted = NodeMarker(host_id, node_marker.boot_id(), uuid.UUID(store_uuid))
+        if self.marker(store_uuid) == wanted:
+            return
+        folder = self.path(store_uuid)
         making = folder / f".{MARKER}"
         making.write_text(wanted.text())
         making.chmod(0o644)
-        making.rename(folder / MARKER)  # last: who finds it finds all
-        return folder
+        making.rename(folder / MARKER)
 
     def marker(self, store_uuid: str) -> NodeMarker | None:
         """What it is marked as, of whatever boot; None where it is not marked."""

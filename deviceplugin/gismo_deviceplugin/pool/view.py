@@ -87,6 +87,10 @@ def of_range(one: Mapping[str, Any]) -> RangeView:
     )
 
 
+# How far that has come in the stores is for people: what an agent may do goes by what the cluster thinks of the node.
+_STANDING = {"Fenced": "Suspect", "Released": "Dead"}
+
+
 def of_node(one: Mapping[str, Any]) -> NodeView:
     """From a GismoNode."""
     spec, status = one["spec"], one.get("status") or {}
@@ -95,7 +99,7 @@ def of_node(one: Mapping[str, Any]) -> NodeView:
         host_id=spec["hostId"],
         incarnation=spec["incarnation"],
         writer=spec["writer"],
-        standing=spec["standing"],
+        standing=_STANDING.get(spec["standing"], spec["standing"]),
         layout_version=spec["layoutVersion"],
         boot_id=status.get("bootId"),
         nonce=status.get("nonce"),

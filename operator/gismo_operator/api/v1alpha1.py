@@ -390,7 +390,19 @@ class Standing(str, Enum):
 
     ACTIVE = "Active"
     SUSPECT = "Suspect"
+    FENCED = "Fenced"
     DEAD = "Dead"
+    RELEASED = "Released"
+
+    @property
+    def in_cluster(self) -> Standing:
+        """Without how far that has come in the stores."""
+        return {Standing.FENCED: Standing.SUSPECT, Standing.RELEASED: Standing.DEAD}.get(self, self)
+
+    @property
+    def is_dead(self) -> bool:
+        """By proof, or by somebody's word."""
+        return self.in_cluster is Standing.DEAD
 
 
 class NodeSpec(Model):
@@ -409,7 +421,11 @@ class NodeSpec(Model):
     incarnation: int = Field(1, ge=1, description="Grows when the host id is given to another node.")
     writer: bool = Field(False, description="Does it format the stores and write the pool label?")
     layout_version: int = Field(ge=0, description="What its agent has to reach.")
-    standing: Standing = Field(Standing.ACTIVE, description="Active; Suspect: no new shares; Dead.")
+    standing: Standing = Field(
+        Standing.ACTIVE,
+        description="Active; Suspect: not Ready, no new shares; Fenced: and silent in the stores, where each call of its processes is "
+        "refused; Dead: by proof, or somebody's word; Released: and what it held in the stores is used again.",
+    )
 
 
 class Failure(Model):
@@ -439,6 +455,22 @@ class QuarantinedRange(Model):
     holders: list[Annotated[str, Field(max_length=320)]] = Field(
         default_factory=list, max_length=8, description="Who uses it here: as in inUse."
     )
+
+
+class SilentHost(Model):
+    """A node that is not Active, in the stores of the Gismo namespaces."""
+
+    node: str = Field(max_length=253, description="Name of the Node.")
+    host_id: int = Field(ge=0, lt=MAX_HOSTS, description="Its lane in every store of the pool.")
+    boot_id: str = Field(max_length=36, description="The boot of it that is meant.")
+    standing: Standing = Field(description="As it was when this was found.")
+    active: int = Field(
+        ge=0,
+        description="Stores in which it is not fenced: its heartbeat goes on, or was not looked at for long enough.",
+    )
+    fenced: int = Field(ge=0, description="Stores in which it is fenced: what it could still write is not used again.")
+    released: int = Field(ge=0, description="Stores in which it holds nothing any more.")
+    message: str = Field(max_length=1024, description="For people: what stands in the way.")
 
 
 class NotLoaded(Model):
@@ -496,6 +528,12 @@ class NodeStatus(Model):
         max_length=MAX_NAMESPACES,
         description="Ranges that were given up by force, and are nobody else's before the last user has ended.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["storeUUID"]},
+    )
+    silent: list[SilentHost] = Field(
+        default_factory=list,
+        max_length=MAX_HOSTS,
+        description="Nodes that are not Active, and how far they are taken out of the stores; said by the node whose agent does it.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["hostId"]},
     )
     taken_host_id: int | None = Field(
         None,

@@ -1,8 +1,8 @@
 """Which nodes a pool has, with which host id, how they stand, and which of them writes.
 
 A host id is a lane in every store of the pool: what a node wrote under it must be released by the store before another
-node may have it. So an id is never taken back here; a node that leaves keeps its GismoNode. (Taking back comes with
-fencing in the store.)
+node may have it. So an id is never taken back here; a node that leaves keeps its GismoNode. How far a node that is Suspect or
+Dead is taken out of the stores (Fenced, Released) its neighbours' agents say: pool/lanes.py of the device plugin.
 
 A GismoNode that is carried out late, or a pool that was made anew, may give a node an id that another has. The pool label
 decides whose it is; who finds it taken there has not joined, says so, and gets the next one.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from gismo_operator.api.v1alpha1 import MAX_HOSTS, NodeSpec, Source, Standing
+from gismo_operator.api.v1alpha1 import MAX_HOSTS, GismoNode, NodeSpec, Source, Standing
 from gismo_operator.reconcile.observed import ClusterNode, Observed
 
 CONFIRMED_DEAD = "gismo.io/confirmed-dead"  # on a pool: host ids, with commas
@@ -62,6 +62,7 @@ def decide(observed: Observed) -> Hosts:
     specs: dict[str, NodeSpec] = {}
     for name, node in there.items():
         standing = _standing(node.spec, cluster.get(name), node.status.boot_id, confirmed)
+        standing = _in_stores(standing, node, observed)
         specs[name] = node.spec.model_copy(update={"standing": standing, **moved})
     without_id = []
     for name, node in there.items():
@@ -106,14 +107,30 @@ def _standing(
         # It has booted anew: what it held is void. Its agent says so itself as soon as it is up, and is Active then.
         return Standing.DEAD
     if node is None or not node.ready:
-        return Standing.SUSPECT if spec.standing is not Standing.DEAD else Standing.DEAD
+        return Standing.DEAD if spec.standing.is_dead else Standing.SUSPECT
     return Standing.ACTIVE
+
+
+def _in_stores(standing: Standing, node: GismoNode, observed: Observed) -> Standing:
+    """How far that has come in the stores, as an agent says that can see them."""
+    said = [
+        one
+        for other in observed.nodes
+        if other.spec.standing is Standing.ACTIVE
+        for one in other.status.silent
+        if (one.host_id, one.boot_id) == (node.spec.host_id, node.status.boot_id) and not one.active
+    ]
+    if standing is Standing.SUSPECT and any(one.fenced for one in said):
+        return Standing.FENCED
+    if standing is Standing.DEAD and any(one.standing is Standing.DEAD and not one.fenced for one in said):
+        return Standing.RELEASED
+    return standing
 
 
 def _writer(specs: Mapping[str, NodeSpec], wanted: Iterable[str], *, may_choose: bool) -> str | None:
     """The one that is, for as long as it is not dead: two writers at a time would be worse than none."""
     for name, spec in specs.items():
-        if spec.writer and spec.standing is not Standing.DEAD:
+        if spec.writer and not spec.standing.is_dead:
             return name
     if not may_choose:
         return None

@@ -85,11 +85,20 @@ def of_node(node: GismoNode, spec: NodeSpec) -> Iterator[Occurrence]:
             f"it is reused; if it is off for certain, annotate the pool with gismo.io/confirmed-dead: \"{spec.host_id}\", or taint "
             "the Node with node.kubernetes.io/out-of-service", is_warning=True,
         )  # fmt: skip
-    else:
+    elif spec.standing is Standing.FENCED:
+        yield _told(
+            node, Standing.FENCED.value, f"{spec.node} is silent in the stores, too, and fenced there: each call of its processes is "
+            "refused, also when it comes back, until its pods are made anew; nothing of it is reused", is_warning=True,
+        )  # fmt: skip
+    elif spec.standing is Standing.DEAD:
         yield _told(
             node, Standing.DEAD.value, f"{spec.node} is dead: it has booted anew, or somebody said so; what it held is void",
             is_warning=True,
         )  # fmt: skip
+    else:
+        yield _told(
+            node, Standing.RELEASED.value, f"what {spec.node} held in the stores is used again; its objects stay"
+        )
 
 
 def _by_type(conditions: Sequence[Condition]) -> Mapping[str, Condition]:

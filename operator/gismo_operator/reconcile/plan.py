@@ -59,5 +59,6 @@ def decide(observed: Observed) -> Plan:
 def _layout(specs: Mapping[str, NodeSpec]) -> dict[str, object]:
     """What of the nodes agents have to know."""
     return {
-        name: (spec.host_id, spec.incarnation, spec.writer, spec.standing, spec.source) for name, spec in specs.items()
+        name: (spec.host_id, spec.incarnation, spec.writer, spec.standing.in_cluster, spec.source)
+        for name, spec in specs.items()
     }

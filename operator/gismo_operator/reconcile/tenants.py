@@ -28,7 +28,6 @@ from gismo_operator.api.v1alpha1 import (
     RangeSpec,
     RangeState,
     ReclaimPolicy,
-    Standing,
 )
 from gismo_operator.reconcile import hosts, ranges
 from gismo_operator.reconcile.observed import Observed
@@ -180,7 +179,7 @@ def in_use(observed: Observed) -> dict[str, tuple[str, ...]]:
     """Gismo namespaces that a pod or process uses, as the agents say: name → by whom. What the dead held is void."""
     found: dict[str, list[str]] = {}
     for node in observed.nodes:
-        if node.spec.standing is Standing.DEAD:
+        if node.spec.standing.is_dead:
             continue
         for use in node.status.in_use:
             found.setdefault(use.namespace, []).extend(f"{holder} on {node.spec.node}" for holder in use.holders)
@@ -264,7 +263,7 @@ def _is_zeroed(observed: Observed, store_uuid: str) -> bool:
     What a node said before it became the writer says only that it does not map it: so the writer has to have reached the layout
     in which it is the writer.
     """
-    living = [node for node in observed.nodes if node.spec.standing is not Standing.DEAD]
+    living = [node for node in observed.nodes if not node.spec.standing.is_dead]
     has_writer = any(node.spec.writer and node.status.layout_version == node.spec.layout_version for node in living)
     return has_writer and all(store_uuid in node.status.released for node in living)
 
@@ -281,7 +280,7 @@ def _is_forced(one: GismoNamespace, pool: GismoPool | None) -> bool:
 
 def _writer_said(observed: Observed) -> NodeStatus:
     """What stands in the pool label, by who writes it. Also of long ago: what was refused is so for ever."""
-    writers = (one.status for one in observed.nodes if one.spec.writer and one.spec.standing is not Standing.DEAD)
+    writers = (one.status for one in observed.nodes if one.spec.writer and not one.spec.standing.is_dead)
     return next(writers, NodeStatus())
 
 
@@ -289,7 +288,7 @@ def _quarantined(observed: Observed) -> tuple[Quarantined, ...]:
     """What the pool label keeps from use, with who uses it, wherever that is."""
     holders: dict[str, list[str]] = {}
     for node in observed.nodes:
-        for one in node.status.quarantined if node.spec.standing is not Standing.DEAD else ():
+        for one in node.status.quarantined if not node.spec.standing.is_dead else ():
             holders.setdefault(one.store_uuid, []).extend(f"{who} on {node.spec.node}" for who in one.holders)
 
     def found(one: QuarantinedRange) -> Quarantined:
