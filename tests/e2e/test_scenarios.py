@@ -159,6 +159,55 @@ def test_a_namespace_is_removed_and_added_again(
     apply(with_namespaces(namespace_of("data", "Delete"), other))  # so that it goes with the pool
 
 
+def test_what_is_in_use_goes_by_force_and_who_uses_it_goes_on(
+    second: Callable[..., None], pods: Pods, workers: list[cluster.Node]
+) -> None:
+    """A Gismo namespace by force, and the name given anew; then the whole pool by force, made anew on the same memory."""
+    data, other = namespace_of("data", "Delete", pods.namespace), namespace_of("other", "Delete")
+    second(data, other)
+    holder = Path(__file__).with_name("holder_script.py").read_text()
+    resource = f"gismo.io/{_SECOND}.data"
+
+    def held() -> tuple[str, str]:
+        pod = pods.run(workers[0].name, ["python3", "-c", holder], wait_for="Running", resource=resource)
+        until(lambda: pods.logs(pod))
+        return pod, json.loads(pods.logs(pod).splitlines()[0])["store"]
+
+    def phase(pod: str) -> str:
+        where = f"--namespace={pods.namespace}"
+        return cluster.kubectl("get", where, f"pod/{pod}", "--output=jsonpath={.status.phase}")
+
+    def by_force(*namespaces: str) -> None:
+        value = f"gismo.io/force-delete={','.join(namespaces)}"
+        cluster.kubectl("annotate", "--overwrite", f"gismopool/{_SECOND}", value)
+        until(lambda: all(ranges(_SECOND)[one]["spec"]["force"] for one in namespaces), why=gismo.describe)
+
+    def stores() -> list[str]:
+        return [path.name for path in (cluster.shared() / _SECOND).iterdir()]
+
+    pod, store = held()
+    until(lambda: pod in json.dumps(ranges(_SECOND)["data"]["status"]), why=gismo.describe)
+    with pytest.raises(cluster.ClusterFailed, match=f"in use.*{pod}"):
+        cluster.kubectl("delete", f"gismopool/{_SECOND}", "--wait=false")
+    by_force("data")
+    apply(with_namespaces(other))
+    until(lambda: "data" not in ranges(_SECOND), why=gismo.describe)
+    assert store in stores(), "its bytes are nobody else's"
+    second(data, other)
+    new_pod, new_store = held()
+    assert new_store != store
+    assert (phase(pod), phase(new_pod)) == ("Running", "Running"), pods.logs(pod)
+    by_force("data", "other")
+    cluster.kubectl("delete", f"gismopool/{_SECOND}", "--wait=false")
+    until(lambda: not ranges(_SECOND), why=gismo.describe)
+    assert {store, new_store} <= set(stores())
+    assert (phase(pod), phase(new_pod)) == ("Running", "Running"), pods.logs(new_pod)
+    cluster.kubectl("delete", f"--namespace={pods.namespace}", "pods", "--all", "--grace-period=5")
+    until(lambda: stores() == ["label"], why=gismo.describe)
+    second(data)
+    assert share(pods, workers[1], "data", "share_script.py", "get", "kept")["kept"] is None
+
+
 def test_one_tenant_reaches_nothing_of_another(
     second: Callable[..., None], pods: Pods, workers: list[cluster.Node], namespace: str
 ) -> None:
