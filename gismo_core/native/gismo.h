@@ -92,9 +92,7 @@ typedef struct gismo_open_options {
     int32_t host_id;       /* -1 = $GISMO_HOST_ID, else own lane, else the lowest free one */
     uint32_t read_only;    /* 1 = join no lane, write nothing: info, ls, fsck only */
     uint32_t no_thread;    /* 1 = start no background thread (the caller calls gismo_tick) */
-    uint32_t
-        restarted; /* 1 = the caller knows that whoever used this host id in this boot, with a state directory that is lost, has
-                              ended: else corruption */
+    uint32_t restarted;    /* 1 = whoever had this host id in this boot, its state directory lost, has ended */
 } gismo_open_options;
 
 GISMO_API int gismo_open(const char *path, const gismo_open_options *options, gismo_store **out);
@@ -106,8 +104,8 @@ GISMO_API void gismo_free(gismo_store *store);
 /* Read the identity of a medium without opening it (no lane, no state directory). */
 typedef struct gismo_info {
     uint8_t store_uuid[16];
-    uint64_t size_bytes; /* of the store on the medium */
-    uint64_t data_bytes; /* what objects can use in all */
+    uint64_t size_bytes;       /* of the store on the medium */
+    uint64_t data_bytes;       /* what objects can use in all */
     uint64_t max_objects;
     uint64_t created_unix_ns;
     uint64_t arena_bytes;
@@ -130,10 +128,10 @@ GISMO_API const char *gismo_state_dir(gismo_store *store);
 typedef struct gismo_handle {
     uint8_t store_uuid[16];
     uint64_t generation; /* 56 bits */
-    uint64_t offset; /* of the payload, from the start of the medium */
-    uint64_t length; /* payload bytes */
+    uint64_t offset;     /* of the payload, from the start of the medium */
+    uint64_t length;     /* payload bytes */
     uint32_t slot;
-    uint32_t lane; /* the creator's */
+    uint32_t lane;       /* the creator's */
 } gismo_handle;
 
 #define GISMO_NAME_MAX 255u
@@ -141,19 +139,19 @@ typedef struct gismo_handle {
 #define GISMO_BUFFERS_MAX 1048576u
 
 typedef struct gismo_create_options {
-    const void *name; /* not NUL-terminated; NULL = none */
-    uint32_t name_bytes; /* 0..GISMO_NAME_MAX */
-    uint32_t buffers; /* number of entries of buffer_bytes; 0 = one buffer of the whole length */
+    const void *name;            /* not NUL-terminated; NULL = none */
+    uint32_t name_bytes;         /* 0..GISMO_NAME_MAX */
+    uint32_t buffers;            /* number of entries of buffer_bytes; 0 = one buffer of the whole length */
     const uint64_t *buffer_bytes; /* lengths; each buffer starts 64-byte aligned in the payload */
-    uint64_t tag; /* user tag, for accounting (a job) */
-    int64_t wait_ns; /* when full: wait as long for room; 0 = only for what is coming back anyway
+    uint64_t tag;                /* user tag, for accounting (a job) */
+    int64_t wait_ns;             /* when full: wait as long for room; 0 = only for what is coming back anyway
                                     (at most 60 ms); -1 = for ever; GISMO_WAIT_NEVER = not a moment */
 } gismo_create_options;
 
 /* A payload being written by this process. Buffer i starts at the aligned sum of those before it. */
 typedef struct gismo_object {
     gismo_handle handle;
-    void *data; /* length bytes, writable until sealed, 64-byte aligned */
+    void *data;          /* length bytes, writable until sealed, 64-byte aligned */
     uint64_t private_[2];
 } gismo_object;
 
@@ -182,15 +180,15 @@ GISMO_API int gismo_put_one(gismo_store *store, const void *data, uint32_t lengt
                             gismo_handle *out);
 
 typedef struct gismo_view {
-    const void *data; /* read-only mapping */
-    uint64_t length; /* payload bytes */
+    const void *data;      /* read-only mapping */
+    uint64_t length;       /* payload bytes */
     uint64_t generation;
     uint64_t tag;
     uint64_t created_unix_ns;
     uint32_t slot;
-    uint32_t buffers; /* >= 1 */
+    uint32_t buffers;      /* >= 1 */
     uint32_t name_bytes;
-    uint32_t payload_crc; /* CRC32C, when has_crc */
+    uint32_t payload_crc;  /* CRC32C, when has_crc */
     uint32_t has_crc;
     uint32_t lane;
 } gismo_view;
@@ -223,13 +221,13 @@ typedef struct gismo_object_info {
     gismo_handle handle;
     uint64_t tag;
     uint64_t created_unix_ns;
-    uint64_t extent_bytes; /* what it occupies */
-    uint64_t pinned_lanes; /* bit i = host i holds (or lately held) it */
-    uint32_t state; /* enum gismo_object_state */
+    uint64_t extent_bytes;   /* what it occupies */
+    uint64_t pinned_lanes;   /* bit i = host i holds (or lately held) it */
+    uint32_t state;          /* enum gismo_object_state */
     uint32_t payload_crc, has_crc;
-    uint32_t creator; /* process index on its host */
-    uint32_t owner_lane; /* whose arenas it lies in */
-    uint32_t pins_here; /* pins of this host's processes */
+    uint32_t creator;        /* process index on its host */
+    uint32_t owner_lane;     /* whose arenas it lies in */
+    uint32_t pins_here;      /* pins of this host's processes */
     uint32_t buffers;
     uint32_t name_bytes;
     char name[256];
@@ -254,16 +252,16 @@ GISMO_API int gismo_list(gismo_store *store, uint64_t *cursor, uint64_t tag_mask
 GISMO_API int gismo_peek(gismo_store *store, const gismo_handle *handle, uint64_t offset, uint64_t bytes, void *out);
 
 typedef struct gismo_stats {
-    uint64_t data_bytes; /* of the pool */
-    uint64_t used_bytes; /* extents of all lanes, by a scan */
-    uint64_t free_bytes; /* for this host: in its arenas and unleased */
+    uint64_t data_bytes;         /* of the pool */
+    uint64_t used_bytes;         /* extents of all lanes, by a scan */
+    uint64_t free_bytes;         /* for this host: in its arenas and unleased */
     uint64_t largest_free_bytes; /* likewise */
     uint64_t sealed_objects, writing_objects, deleted_objects;
     uint64_t free_objects;
-    uint64_t pins_here; /* pins of this process */
+    uint64_t pins_here;          /* pins of this process */
     uint64_t puts, gets, deletes, put_bytes, get_bytes; /* of this host since it joined */
     uint64_t recovered_processes, recovered_objects;
-    uint32_t lane, processes; /* living processes of this host */
+    uint32_t lane, processes;    /* living processes of this host */
     uint32_t arenas_owned, groups_owned;
 } gismo_stats;
 GISMO_API int gismo_get_stats(gismo_store *store, gismo_stats *out);
@@ -277,10 +275,10 @@ enum gismo_lane_state {
 };
 /* What `gismo litmus` tests of A1 to A3 (FORMAT.md), in the order in which all arrays of four have them. */
 enum gismo_litmus_test {
-    GISMO_LITMUS_DEKKER = 0, /* A1.dekker */
-    GISMO_LITMUS_MESSAGE = 1, /* A1.message */
+    GISMO_LITMUS_DEKKER = 0,        /* A1.dekker */
+    GISMO_LITMUS_MESSAGE = 1,       /* A1.message */
     GISMO_LITMUS_NEVER_DIRTIED = 2, /* A2.never_dirtied */
-    GISMO_LITMUS_TEARING = 3 /* A3.tearing */
+    GISMO_LITMUS_TEARING = 3        /* A3.tearing */
 };
 enum gismo_litmus_outcome {
     GISMO_LITMUS_NONE = 0, /* never run here in this boot */
@@ -291,7 +289,7 @@ enum gismo_litmus_outcome {
 enum gismo_litmus_reason { GISMO_LITMUS_FILE = 1, GISMO_LITMUS_ONE_MACHINE = 2 }; /* bits */
 typedef struct gismo_litmus_verdict {
     uint64_t tested_unix_ns;
-    uint32_t rounds[4]; /* of each side; 0 = not run, UINT32_MAX = as many or more */
+    uint32_t rounds[4];     /* of each side; 0 = not run, UINT32_MAX = as many or more */
     uint32_t violations[4]; /* likewise */
     uint8_t partner_boot_id[16];
     uint32_t partner_host;
