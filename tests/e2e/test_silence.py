@@ -110,4 +110,5 @@ def test_a_node_that_is_started_anew_has_its_place_again(
     assert share(pods, there, _NAME, "share_script.py", "get", "kept")["kept"] is True
     assert share(pods, there, _NAME, "share_script.py", "put", "after")["store"]
     assert share(pods, here, _NAME, "share_script.py", "get", "after")["kept"] is True
-    road.until_ready(road.WITH_GISMO) if road.pods(road.WITH_GISMO) else None
+    if road.pods(road.WITH_GISMO):
+        road.until_ready(road.WITH_GISMO)

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from fake_kubelet import Pod
-from two_nodes import NODES, POOL, Cluster, played
+from two_nodes import NODES, POOL, PYTHON, Cluster, environment, played
 
-import gismo_core
+from store_user import KEPT, StoreUser
 
 pytestmark = pytest.mark.integration
 
 TEAM_A = {"name": "team-a", "size": "64Mi", "access": {"kubernetesNamespaces": ["team-a"]}}
 RESOURCE = f"gismo.io/{POOL}.team-a"
-WORK = """
-import sys, gismo_core
-store = gismo_core.open()
-draft = store.create(100000)
-print(store.put(b"kept" * 1000), flush=True)
-for line in sys.stdin:
-    try:
-        store.put(b"more")
-        print("done", flush=True)
-    except gismo_core.GismoError as error:
-        print(type(error).__name__, flush=True)
-"""
-
-
-class Work:
-    """The process in a container with a share."""
-
-    def __init__(self, pod: Pod) -> None:
-        envs = dict(pod.answer.envs)
-        for mount in pod.answer.mounts:
-            envs = {name: value.replace(mount.container_path, mount.host_path) for name, value in envs.items()}
-        self.process = subprocess.Popen(
-            [getattr(sys, "_base_executable", sys.executable), "-c", WORK],
-            env={**envs, "PATH": os.environ["PATH"]}, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.kept = gismo_core.Handle.parse(self.process.stdout.readline().strip())
-
-    def put(self) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("put\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
 
 
 def is_ready(world: Cluster, node: str, *, ready: bool) -> None:
@@ -80,7 +36,7 @@ def standing(world: Cluster, node: str) -> str:
     return str(gnode(world, node)["spec"]["standing"])
 
 
-async def begin(world: Cluster) -> tuple[dict[str, Pod], Work]:
+async def begin(world: Cluster) -> tuple[dict[str, Pod], StoreUser]:
     """A container on each node, the second one at work."""
     world.apply(TEAM_A)
     await world.ready()
@@ -88,7 +44,7 @@ async def begin(world: Cluster) -> tuple[dict[str, Pod], Work]:
     for node in NODES:
         await world.offered(node, RESOURCE)
         pods[node] = await world.kubelets[node].run_pod("team-a", f"ray-on-{node}", RESOURCE)
-    return pods, Work(pods["node-b"])
+    return pods, StoreUser(PYTHON, "gismo_core.open()", env=environment(pods["node-b"]))
 
 
 def test_a_node_that_was_frozen_is_fenced_and_comes_back(world: Cluster) -> None:
@@ -102,7 +58,7 @@ def test_a_node_that_was_frozen_is_fenced_and_comes_back(world: Cluster) -> None
             (said,) = gnode(world, "node-a")["status"]["silent"]
             assert (said["node"], said["active"], said["fenced"], said["released"]) == ("node-b", 0, 1, 0)
             with world.open("node-a", pods["node-a"]) as store:
-                assert bytes(store.get(work.kept).data) == b"kept" * 1000, "what it had made is there"
+                assert bytes(store.get(work.kept).data) == KEPT, "what it had made is there"
                 assert store.stats().writing_objects == 1, "what it was making is not used again"
             world.processes["node-b"].send_signal(signal.SIGCONT)
             work.process.send_signal(signal.SIGCONT)
@@ -119,7 +75,7 @@ def test_a_node_that_was_frozen_is_fenced_and_comes_back(world: Cluster) -> None
             await world.ready()
             await world.offered("node-b", RESOURCE)
             with world.open("node-b", pods["node-b"]) as store:
-                assert bytes(store.get(work.kept).data) == b"kept" * 1000
+                assert bytes(store.get(work.kept).data) == KEPT
                 assert store.stats().writing_objects == 0
             assert not gnode(world, "node-a")["status"].get("silent")
         finally:
@@ -150,7 +106,7 @@ def test_what_a_dead_node_held_is_used_again_unless_it_is_not_dead(world: Cluste
             world.kill("node-b")
             await world.eventually(lambda: standing(world, "node-b") == "Released")
             with world.open("node-a", pods["node-a"]) as store:
-                assert bytes(store.get(work.kept).data) == b"kept" * 1000
+                assert bytes(store.get(work.kept).data) == KEPT
                 assert store.stats().writing_objects == 0
                 store.delete(work.kept)
         finally:

@@ -33,6 +33,15 @@ DAX_AGENT = Path(__file__).with_name("dax_agent.py")
 POOL = "rack9"
 NODES = ("node-a", "node-b")
 _WAIT_S = 60.0
+PYTHON = getattr(sys, "_base_executable", sys.executable)  # a plain one, that has no Gismo
+
+
+def environment(pod: Pod) -> dict[str, str]:
+    """Of a container with a share: the answer's, its paths as the node has them."""
+    envs = dict(pod.answer.envs)
+    for mount in pod.answer.mounts:
+        envs = {name: value.replace(mount.container_path, mount.host_path) for name, value in envs.items()}
+    return {**envs, "PATH": os.environ["PATH"]}
 
 
 class Cluster(Resources):
@@ -174,13 +183,7 @@ class Cluster(Resources):
     def run(self, pod: Pod, code: str) -> str:
         """Run it as the container would: a plain Python that has no Gismo, the answer's environment, its paths as the node has
         them; from another folder, since this checkout is no part of an image."""
-        envs = dict(pod.answer.envs)
-        for mount in pod.answer.mounts:
-            envs = {name: value.replace(mount.container_path, mount.host_path) for name, value in envs.items()}
-        python = getattr(sys, "_base_executable", sys.executable)
-        done = subprocess.run(
-            [python, "-c", code], env={**envs, "PATH": os.environ["PATH"]}, cwd="/", capture_output=True, text=True
-        )
+        done = subprocess.run([PYTHON, "-c", code], env=environment(pod), cwd="/", capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,49 +23,10 @@ from gismo_deviceplugin.pool.lanes import Lanes, SilentHost, Store, life_began_u
 from gismo_deviceplugin.pool.medium import Unfit
 from gismo_deviceplugin.pool.view import Emulated, NodeView, PoolView
 from pool_rack import MIB, ranged
+from store_user import KEPT, StoreUser
 
 NUMBER = uuid.UUID(int=1)
-USER = """
-import sys, gismo_core
-store = gismo_core.open(sys.argv[1], state_dir=sys.argv[2], host_id=int(sys.argv[3]))
-draft = store.create(100000)
-print(store.put(b"kept" * 1000), flush=True)
-for line in sys.stdin:
-    try:
-        store.put(b"more")
-        print("done", flush=True)
-    except gismo_core.GismoError as error:
-        print(type(error).__name__, flush=True)
-"""
-
-
-class User:
-    """A process of node b that uses the store."""
-
-    def __init__(self, store: Store) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", USER, str(store.path), str(store.state_dir), "1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
-        )
-        assert self.process.stdout is not None
-        self.kept = gismo_core.Handle.parse(self.process.stdout.readline().strip())
-
-    def put(self) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("put\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+OPEN = "gismo_core.open(sys.argv[1], state_dir=sys.argv[2], host_id=int(sys.argv[3]))"
 
 
 class Pair:
@@ -81,7 +41,9 @@ class Pair:
         self.boot_id = node_marker.boot_id()
         self.lanes = self.agent()
         self.seen = NodeView("b", 1, standing="Suspect", boot_id=self.boot_id)
-        self.user = User(self.b)
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        arguments = (str(self.b.path), str(self.b.state_dir), "1")
+        self.user = StoreUser(sys.executable, OPEN, *arguments, env={**os.environ, "PYTHONPATH": path})
 
     def agent(self, *, life_began_ns: int = 0) -> Lanes:
         return Lanes(self.boot_id, lambda: self.now, lambda: life_began_ns)
@@ -148,7 +110,7 @@ def test_a_silent_node_is_fenced_and_a_dead_one_released(pair: Pair) -> None:
     pair.ended()
     assert pair.state() is HostState.QUIET
     with gismo_core.open(pair.path, state_dir=pair.folder / "a", host_id=0) as store:
-        assert bytes(store.get(pair.user.kept).data) == b"kept" * 1000
+        assert bytes(store.get(pair.user.kept).data) == KEPT
         assert store.stats().writing_objects == 0, "what it had half-written is gone"
 
 
@@ -215,7 +177,7 @@ def test_a_fenced_lane_is_taken_back_when_the_last_user_has_ended(pair: Pair) ->
     assert pair.state() is HostState.QUIET
     pair.lanes.come_home(pair.b, 1)
     with gismo_core.open(pair.path, state_dir=pair.b.state_dir, host_id=1) as store:
-        assert bytes(store.get(pair.user.kept).data) == b"kept" * 1000
+        assert bytes(store.get(pair.user.kept).data) == KEPT
 
 
 @pytest.mark.parametrize("fenced", [False, True])
@@ -233,7 +195,7 @@ def test_a_node_that_was_started_anew_takes_its_lane_back(pair: Pair, *, fenced:
     pair.agent(life_began_ns=time.time_ns()).come_home(pair.b, 1)
     assert pair.state() is HostState.QUIET
     with gismo_core.open(pair.path, state_dir=pair.b.state_dir, host_id=1) as store:
-        assert bytes(store.get(pair.user.kept).data) == b"kept" * 1000
+        assert bytes(store.get(pair.user.kept).data) == KEPT
         assert store.stats().writing_objects == 0
 
 
