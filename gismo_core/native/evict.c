@@ -96,7 +96,9 @@ static int take_over(struct gismo_store *s, uint32_t host_id, uint64_t incarnati
     gismo_free(lane);
     remove_directory(s, name);
     loc_store(&s->host.silence[host_id].taking, (uint64_t)0);
-    out->state = FMT_STATE(lane_state_word(s, host_id));
+    /* A host that waited for this is there again at once, in the next incarnation: ours was brought to its end all the same. */
+    uint64_t word = lane_state_word(s, host_id);
+    out->state = FMT_GENERATION(word) > incarnation ? (uint32_t)GISMO_LANE_QUIET : FMT_STATE(word);
     return GISMO_OK;
 }
 

@@ -9,11 +9,16 @@
 #include "gismo.h"
 #include "internal.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define TIDIES_NS 150000000ull /* longer than any number of tries without a pause */
+#define LITTER 20000
 
 static gismo_store *open_in(const char *state_dir, int32_t host_id) {
     gismo_open_options o = {.state_dir = state_dir, .host_id = host_id, .no_thread = 1};
@@ -32,8 +37,24 @@ static void *finish(void *store) {
     gismo_evict_result result;
     sleep_ns(TIDIES_NS);
     OK(gismo_evict_host(store, 1, NULL, 0, &result));
-    CHECK(result.state == GISMO_LANE_QUIET, "left in order");
+    CHECK(result.state == GISMO_LANE_QUIET, "left in order, but state %u", result.state);
     return NULL;
+}
+
+/* What another program left there: to remove it takes so long that the other host is back in its lane before the taker has looked again. */
+static void litter(gismo_store *first) {
+    char path[128] = "lane.1/";
+    CHECK(mkdirat(first->state_dir_fd, "lane.1", 0700) == 0, "mkdir");
+    size_t n = strlen(path);
+    for (int i = 0; i < 16; i++)
+        n += (size_t)snprintf(path + n, sizeof path - n, "%02x", first->sb.uuid[i]);
+    CHECK(mkdirat(first->state_dir_fd, path, 0700) == 0, "mkdir");
+    for (int i = 0; i < LITTER; i++) {
+        snprintf(path + n, sizeof path - n, "/%d", i);
+        int fd = openat(first->state_dir_fd, path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        CHECK(fd >= 0, "open");
+        close(fd);
+    }
 }
 
 /* "first" has begun to take the lane of "second", and a process of it died over it. */
@@ -77,6 +98,7 @@ int main(void) {
         OK(gismo_put(second, &buffer, 1, NULL, &h));
         shut(second);
         begin_to_tidy(first, true);
+        litter(first);
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, finish, first) == 0, "thread");
         uint64_t before = now_ns();
