@@ -107,7 +107,11 @@ class NodeNotReady(GismoError):
 
 
 class MediaError(GismoError):
-    """The medium failed underneath: truncated, unbound, poisoned, or out of space. `errno` is 0 if unknown."""
+    """The medium failed underneath: truncated, unbound, poisoned, or out of space. `errno` is 0 if unknown.
+
+    Raised where the core touches it. Who reads a view of such an object by himself dies of SIGBUS, as any mapping would have
+    it; a line on standard error then says which byte of which store, and which object.
+    """
 
     def __init__(self, message: str, errno: int = 0) -> None:
         super().__init__(message)

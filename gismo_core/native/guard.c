@@ -43,6 +43,8 @@ __thread struct gismo_guard *gismo_guard_top __attribute__((tls_model("initial-e
 int guard_returns_twice(void) { return 0; }
 #endif
 
+guard_stray_fn *_Atomic guard_on_stray;
+
 /* Written before our handler is installed and never after, hence safe to read in it. */
 static struct sigaction previous;
 
@@ -53,6 +55,18 @@ static int is_claimable(const siginfo_t *info) {
     if (info->si_code > 0)
         return info->si_code != BUS_MCEERR_AO;
     return info->si_code == SI_TKILL && info->si_pid == getpid();
+}
+
+/*
+ * Where a fault was passed on to us as a signal that was sent, its address stands in the context all the same: the kernel
+ * keeps that of a thread's last fault. Not so for one that somebody really sent: then it is that of an earlier fault.
+ */
+static const void *stray_address(const siginfo_t *info, const ucontext_t *context) {
+    const greg_t page_fault = 14;
+    if (info->si_code > 0)
+        return info->si_addr;
+    return context->uc_mcontext.gregs[REG_TRAPNO] == page_fault ? (const void *)context->uc_mcontext.gregs[REG_CR2]
+                                                                : NULL;
 }
 
 static void pass_on(int signal_number, siginfo_t *info, void *context) {
@@ -77,6 +91,10 @@ static void pass_on(int signal_number, siginfo_t *info, void *context) {
 static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
     struct gismo_guard *guard = gismo_guard_top;
     if (guard == NULL || !guard->armed || !is_claimable(info)) {
+        const void *address = stray_address(info, context);
+        guard_stray_fn *told = atomic_load(&guard_on_stray);
+        if (told && address && is_claimable(info))
+            told(address, info->si_code == BUS_MCEERR_AR);
         pass_on(signal_number, info, context);
         return;
     }

@@ -25,6 +25,7 @@
 #define GISMO_GUARD_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 struct gismo_guard {
     void *jmp[5]; /* of __builtin_setjmp: frame, label, stack pointer, shadow stack, target use */
@@ -38,6 +39,10 @@ struct gismo_guard {
  * 8 bytes of the surplus that glibc keeps for libraries loaded late.
  */
 extern __thread struct gismo_guard *gismo_guard_top __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* What to say of a fault outside of every guard, before it goes to the handler behind ours: async-signal-safe, or NULL. */
+typedef void guard_stray_fn(const void *address, bool is_poisoned);
+extern guard_stray_fn *_Atomic guard_on_stray;
 
 /* Installs the handler, once per process, children of fork included. Returns 0, or -1 with errno set. */
 int guard_install(void);

@@ -163,6 +163,10 @@ int medium_make_writable(struct gismo_store *s, uint64_t offset, uint64_t bytes)
 /* Pages for an extent that is to be written, so that writing it cannot meet a full file system. */
 int medium_reserve(struct gismo_store *s, uint64_t offset, uint64_t bytes);
 
+/* stray.c: a SIGBUS outside the core, in the mapping of this store, is told on standard error */
+void stray_watch(struct gismo_store *s);
+void stray_forget(struct gismo_store *s);
+
 /* medium.c */
 int above_stdio(int fd); /* the same file under a number that no stray print can reach; -1 stays -1 */
 int medium_open(struct gismo_store *s, const char *path, int read_only);

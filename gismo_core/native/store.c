@@ -77,6 +77,7 @@ static int open_medium(struct gismo_store *s, const char *path) {
     if (status)
         return status;
     set_regions(s);
+    stray_watch(s);
     s->local = mmap(NULL, s->chunks * sizeof *s->local, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (s->local == MAP_FAILED) {
@@ -98,6 +99,7 @@ static void dispose(struct gismo_store *s) {
     if (s->local)
         munmap(s->local, s->chunks * sizeof *s->local);
     s->local = NULL;
+    stray_forget(s);
     medium_unmap(s);
     if (s->fd >= 0)
         close(s->fd);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +148,48 @@ def test_what_the_core_copies_into_a_draft(store_path: str, shm: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     assert done.stdout.split() == ["MediaError"] * 3 + ["alive"]
+
+
+READ_CUT = """
+import faulthandler, os, sys
+import gismo_core
+
+path, state, left, order, name = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
+if order == "before":
+    faulthandler.enable()
+store = gismo_core.open(path, state_dir=state)
+store.put(bytes(1 << 20))
+handle = store.put(bytes(1 << 20), name=name or None)
+if order == "after":
+    faulthandler.enable()
+view = memoryview(store.get(handle))
+print(handle.slot, handle.generation, handle.offset, flush=True)
+os.truncate(path, handle.offset + left if left else 4096)
+view[900_000]
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("order", ["never", "before", "after"])
+@pytest.mark.parametrize(
+    ("left", "name", "object_said"),
+    [
+        (4096, "", "byte 900000 of the 1048576 of object slot {slot} generation {generation}: it was cut short"),
+        (4096, "lost", "byte 900000 of the 1048576 of object slot {slot} generation {generation}: it was cut short"),
+        (0, "", "; which object that is cannot be read any more: it was cut short"),
+    ],
+    ids=["an object", "with its name", "with its tables"],
+)
+def test_code_outside_the_core_that_reads_what_is_gone(
+    store_path: str, shm: Path, order: str, left: int, name: str, object_said: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    words = [sys.executable, "-c", READ_CUT, store_path, str(shm / "state"), str(left), order, name]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGBUS, (done.returncode, done.stdout, done.stderr)
+    slot, generation, offset = done.stdout.split()
+    told = [line for line in done.stderr.splitlines() if line.startswith("gismo: ")]
+    assert len(told) == 1, done.stderr
+    assert f"SIGBUS: {store_path} has no memory any more at byte {int(offset) + 900_000}" in told[0]
+    assert object_said.format(slot=slot, generation=generation) in told[0]
+    assert ("Fatal Python error: Bus error" in done.stderr) == (order != "never")
