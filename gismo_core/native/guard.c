@@ -69,6 +69,13 @@ static const void *stray_address(const siginfo_t *info, const ucontext_t *contex
                                                                 : NULL;
 }
 
+static void tell_stray(const siginfo_t *info, const ucontext_t *context) {
+    const void *address = stray_address(info, context);
+    guard_stray_fn *tell = atomic_load(&guard_on_stray);
+    if (tell && address)
+        tell(address, info->si_code == BUS_MCEERR_AR);
+}
+
 static void pass_on(int signal_number, siginfo_t *info, void *context) {
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(signal_number, info, context);
@@ -90,11 +97,10 @@ static void pass_on(int signal_number, siginfo_t *info, void *context) {
 
 static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
     struct gismo_guard *guard = gismo_guard_top;
-    if (guard == NULL || !guard->armed || !is_claimable(info)) {
-        const void *address = stray_address(info, context);
-        guard_stray_fn *told = atomic_load(&guard_on_stray);
-        if (told && address && is_claimable(info))
-            told(address, info->si_code == BUS_MCEERR_AR);
+    bool is_fault = is_claimable(info);
+    if (guard == NULL || !guard->armed || !is_fault) {
+        if (is_fault)
+            tell_stray(info, context);
         pass_on(signal_number, info, context);
         return;
     }

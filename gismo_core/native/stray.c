@@ -9,8 +9,8 @@
  * may be gone as well, so it reads them under a guard of its own. It believes nothing of them and writes nothing.
  *
  * The mappings of this process stand in a fixed table, because a handler cannot follow a list that others change. Where it is
- * full (STRAYS stores) the signal goes on without a word. A store that is closed by another thread at this very moment may be
- * missed, never read after its end: the mapping is taken out of the table before it goes, and a read after that is guarded.
+ * full (STRAYS stores) the signal goes on without a word. A store is taken out of it before its mapping goes. One that another
+ * thread closes at this very moment may still be read here after its end, and then SIGSEGV ends the process that SIGBUS had hit.
  */
 #include "guard.h"
 #include "internal.h"
@@ -77,48 +77,50 @@ static bool find(struct gismo_store *s, uint64_t offset, uint64_t *found, struct
     return false;
 }
 
+/* Behind the payload, hence under a guard of its own: it may be gone where the tables are not. */
+static void say_name_of(struct line *line, struct gismo_store *s, const struct fmt_slot *slot) {
+    struct gismo_guard guard;
+    uint8_t name[UINT8_MAX + 1];
+    if (slot->name_bytes == 0 || !GUARD_TRY(guard))
+        return;
+    prim_read(name, s->base + slot->offset + slot_extent_bytes(slot) - slot->name_bytes, slot->name_bytes);
+    GUARD_END(guard);
+    say(line, ", named '");
+    say_name(line, name, slot->name_bytes);
+    say(line, "'");
+}
+
 static void say_object(struct line *line, struct gismo_store *s, uint64_t offset) {
     struct gismo_guard guard;
     uint64_t number;
     struct fmt_slot slot;
+    if (offset < s->sb.data_offset) {
+        say(line, ", in the tables of the store");
+        return;
+    }
     if (!GUARD_TRY(guard)) {
         say(line, "; which object that is cannot be read any more");
         return;
     }
-    if (offset < s->sb.data_offset)
-        say(line, ", in the tables of the store");
-    else if (!find(s, offset, &number, &slot))
+    bool is_found = find(s, offset, &number, &slot);
+    GUARD_END(guard);
+    if (!is_found) {
         say(line, ", in no object");
-    else if (slot.flags & FMT_SLOT_INTERNAL)
+        return;
+    }
+    if (slot.flags & FMT_SLOT_INTERNAL) {
         say(line, ", in a table of the store");
-    else {
-        say(line, ", byte ");
-        say_number(line, offset - slot.offset);
-        say(line, " of the ");
-        say_number(line, slot.length);
-        say(line, " of object slot ");
-        say_number(line, number);
-        say(line, " generation ");
-        say_number(line, FMT_GENERATION(slot.word));
+        return;
     }
-    GUARD_END(guard);
-}
-
-static void say_name_of(struct line *line, struct gismo_store *s, uint64_t offset) {
-    struct gismo_guard guard;
-    uint64_t number;
-    struct fmt_slot slot;
-    if (!GUARD_TRY(guard))
-        return; /* its name lies behind its payload, and may be gone with it */
-    if (offset >= s->sb.data_offset && find(s, offset, &number, &slot) && slot.name_bytes &&
-        !(slot.flags & FMT_SLOT_INTERNAL)) {
-        uint8_t name[UINT8_MAX + 1];
-        prim_read(name, s->base + slot.offset + slot_extent_bytes(&slot) - slot.name_bytes, slot.name_bytes);
-        say(line, ", named '");
-        say_name(line, name, slot.name_bytes);
-        say(line, "'");
-    }
-    GUARD_END(guard);
+    say(line, ", byte ");
+    say_number(line, offset - slot.offset);
+    say(line, " of the ");
+    say_number(line, slot.length);
+    say(line, " of object slot ");
+    say_number(line, number);
+    say(line, " generation ");
+    say_number(line, FMT_GENERATION(slot.word));
+    say_name_of(line, s, &slot);
 }
 
 static void tell(const void *address, bool is_poisoned) {
@@ -137,7 +139,6 @@ static void tell(const void *address, bool is_poisoned) {
         say(&line, is_poisoned ? " is poisoned at byte " : " has no memory any more at byte ");
         say_number(&line, offset);
         say_object(&line, s, offset);
-        say_name_of(&line, s, offset);
         say(&line, is_poisoned ? ": the hardware has lost what was there\n"
                                : ": it was cut short, its device was unbound, or its file system is full\n");
         (void)!write(STDERR_FILENO, line.text, line.n);
