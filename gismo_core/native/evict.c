@@ -38,9 +38,8 @@ static void remove_directory(struct gismo_store *s, const char *name) {
     int base = openat(s->state_dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (base < 0)
         return;
-    char uuid[33];
-    for (int i = 0; i < 16; i++)
-        snprintf(uuid + 2 * i, 3, "%02x", s->sb.uuid[i]);
+    char uuid[HOST_NAME_BYTES];
+    host_directory_name(s, uuid);
     int inner = openat(base, uuid, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (inner >= 0)
         remove_files(inner);

@@ -89,6 +89,11 @@ static uint32_t directory_mode(const struct gismo_store *s) {
     return m | (m & 0444) >> 2;
 }
 
+void host_directory_name(const struct gismo_store *s, char name[HOST_NAME_BYTES]) {
+    for (int i = 0; i < 16; i++)
+        snprintf(name + 2 * i, 3, "%02x", s->sb.uuid[i]);
+}
+
 int host_open_directory(struct gismo_store *s, const char *wanted) {
     char chosen[3072] = "", fallback[64];
     struct statx st;
@@ -129,9 +134,8 @@ int host_open_directory(struct gismo_store *s, const char *wanted) {
             }
         }
     }
-    char name[33];
-    for (int i = 0; i < 16; i++)
-        snprintf(name + 2 * i, 3, "%02x", s->sb.uuid[i]);
+    char name[HOST_NAME_BYTES];
+    host_directory_name(s, name);
     int made = mkdirat(base, name, mode) == 0;
     int fd = openat(base, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {

@@ -183,6 +183,9 @@ static inline uint64_t *host_marks(void *counts, uint64_t slots) {
     return (uint64_t *)(void *)((uint8_t *)counts + (slots * 4 + 7) / 8 * 8);
 }
 
+#define HOST_NAME_BYTES 33
+/* What this store's directory is called in a state directory: its uuid, 32 hexadecimal digits. */
+void host_directory_name(const struct gismo_store *s, char name[HOST_NAME_BYTES]);
 /* Finds or makes the directory of this store; fills state_path. Names and modes as FORMAT.md says. */
 int host_open_directory(struct gismo_store *s, const char *wanted);
 /* Maps `state` if it is there and of this boot; GISMO_ENOTFOUND if it has to be made. */

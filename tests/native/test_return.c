@@ -43,14 +43,13 @@ static void *finish(void *store) {
 
 /* What another program left there: to remove it takes so long that the other host is back in its lane before the taker has looked again. */
 static void litter(gismo_store *first) {
-    char path[128] = "lane.1/";
+    char path[128], uuid[HOST_NAME_BYTES];
+    host_directory_name(first, uuid);
     CHECK(mkdirat(first->state_dir_fd, "lane.1", 0700) == 0, "mkdir");
-    size_t n = strlen(path);
-    for (int i = 0; i < 16; i++)
-        n += (size_t)snprintf(path + n, sizeof path - n, "%02x", first->sb.uuid[i]);
+    snprintf(path, sizeof path, "lane.1/%s", uuid);
     CHECK(mkdirat(first->state_dir_fd, path, 0700) == 0, "mkdir");
     for (int i = 0; i < LITTER; i++) {
-        snprintf(path + n, sizeof path - n, "/%d", i);
+        snprintf(path, sizeof path, "lane.1/%s/%d", uuid, i);
         int fd = openat(first->state_dir_fd, path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
         CHECK(fd >= 0, "open");
         close(fd);
