@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#define STORES 200 /* more than stray.c has room for */
+
 /* In a child, for it is said once in a process. NULL: nothing. */
 static void said(const void *address, bool is_poisoned, const char *expected) {
     int ends[2];
@@ -88,16 +90,20 @@ int main(void) {
 
     /* A second mapping of this process has its own place, and gives it back. */
     gismo_open_options reads = {.read_only = 1};
-    for (int i = 0; i < 200; i++) {
+    void *taken[STORES];
+    for (int i = 0; i < STORES; i++) {
         OK(gismo_open("store", &reads, &looks));
         if (i % 50 == 0)
             said(looks->base + 4096, true, expected);
         uint8_t *was = looks->base;
         OK(gismo_close(looks));
         gismo_free(looks);
+        taken[i] = malloc(sizeof *looks); /* so that no store is where one was before */
         if (i % 50 == 0)
             said(was + 4096, true, NULL);
     }
+    for (int i = 0; i < STORES; i++)
+        free(taken[i]);
     OK(gismo_release(s, view.slot));
     OK(gismo_close(s));
     gismo_free(s);
