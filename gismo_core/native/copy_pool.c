@@ -14,8 +14,10 @@
  *
  * One job at a time: `busy` is taken by compare-and-swap; who finds it taken copies alone. So do jobs that would not pay:
  * as many helpers are called as processors are idle just then (idle_processors), none beside the caller on its own
- * processor (spread_helpers), and after a job in which the helpers did nothing or the caller waited long for a slice (somebody else uses the
- * processors) the next ones are done alone, twice as many after each failure, 64 at most.
+ * processor (spread_helpers), and after a job in which the helpers did nothing or the caller waited long for a slice
+ * (somebody else uses the processors) the next ones are done alone, twice as many after each failure, 64 at most. A copy
+ * that takes long (ASK_AGAIN_BYTES) is not left with what its first moment was like: between its slices the caller asks
+ * again, calls more helpers, or lets some go. A task is copied out right when it ends, which is when Ray is busy.
  *
  * Fork. No lock is held at any time; what a child finds is stale, not locked. The child's atfork handler empties the
  * pool, so that the child makes threads of its own when it needs them. A fork from a signal handler on top of a copy
@@ -56,6 +58,8 @@
 #define SLICE_BYTES_MAX (1u << 20)
 #define SLICES_PER_THREAD 8 /* as small as SLICE_BYTES_MIN, so that both end at about the same time */
 #define IDLE_ANSWER_NS 1000000u /* so long the last count of idle processors is believed */
+#define ASK_AGAIN_BYTES (32u << 20) /* 3 ms of one thread */
+#define ASK_AGAIN_NS 2000000u
 #define SLICES_MAX 4096u    /* copies beyond SLICES_MAX * SLICE_BYTES_MAX have larger slices */
 #define STACK_BYTES (256u << 10)
 #define SPINS_BEFORE_SLEEP 2000 /* about 20 us: the next buffer of the same put comes soon */
@@ -102,6 +106,7 @@ static _Atomic int fork_handler_state;
 static _Atomic uint64_t helped_slices;
 static _Atomic uint32_t awake; /* helpers that copy or spin: runnable, but ours to use */
 void (*_Atomic copy_pool_test_hook)(void), (*_Atomic copy_pool_wait_hook)(void);
+uint32_t (*_Atomic copy_pool_idle_hook)(void);
 
 /* 0 ms = until woken. */
 static void futex_wait(_Atomic uint32_t *word, uint32_t value, long at_most_ms) {
@@ -119,11 +124,14 @@ static uint64_t now_ns(void) {
 
 /* ---- slices, by helpers and caller alike ------------------------------------------------------ */
 
-/* Takes a slice of the current job; false when there is none for this thread. */
-static bool claim_slice(uint32_t helper_index, uint32_t *left) {
+#define CALLER (-1)
+
+/* Takes a slice of the current job; false when there is none for this thread: CALLER, for whom there is always one as long
+ * as any is left, or the number of a helper. */
+static bool claim_slice(int who, uint32_t *left) {
     uint64_t claims = atomic_load_explicit(&pool.claims, memory_order_relaxed);
     do {
-        if ((uint32_t)claims == 0 || helper_index >= (uint32_t)(claims >> 32))
+        if ((uint32_t)claims == 0 || who >= (int)(claims >> 32))
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&pool.claims, &claims, claims - 1, memory_order_acq_rel,
                                                     memory_order_relaxed));
@@ -170,7 +178,7 @@ static void *helper_main(void *argument) {
     for (;;) {
         uint32_t seen = atomic_load_explicit(&self->wake, memory_order_acquire), left;
         atomic_fetch_add_explicit(&awake, 1, memory_order_relaxed);
-        while (claim_slice(self->index, &left)) {
+        while (claim_slice((int)self->index, &left)) {
             void (*hook)(void) = atomic_load_explicit(&copy_pool_test_hook, memory_order_relaxed);
             if (__builtin_expect(hook != NULL, 0))
                 hook();
@@ -289,6 +297,34 @@ static uint32_t idle_processors(void) {
     return running < pool.online ? pool.online - running : 0;
 }
 
+/* As many as are idle, `most` at most. By the holder of `busy`. */
+static uint32_t helpers_that_pay(uint32_t most) {
+    /* Opening and reading /proc costs as much as copying 100 KiB, and what it says holds for a while. */
+    static uint64_t asked_ns;
+    static uint32_t idle;
+    uint64_t now = now_ns();
+    if (now - asked_ns > IDLE_ANSWER_NS) {
+        uint32_t (*hook)(void) = atomic_load_explicit(&copy_pool_idle_hook, memory_order_relaxed);
+        idle = hook != NULL ? hook() : idle_processors();
+        asked_ns = now;
+    }
+    return idle < most ? idle : most;
+}
+
+/* From now on so many may take slices of the job; those that could not before are woken. By the holder of `busy`. */
+static void let_help(uint32_t helpers) {
+    uint64_t claims = atomic_load_explicit(&pool.claims, memory_order_relaxed);
+    do {
+        if ((uint32_t)claims == 0)
+            return;
+    } while (!atomic_compare_exchange_weak_explicit(&pool.claims, &claims, (uint64_t)helpers << 32 | (uint32_t)claims,
+                                                    memory_order_acq_rel, memory_order_relaxed));
+    for (uint32_t i = (uint32_t)(claims >> 32); i < helpers; i++) {
+        atomic_fetch_add_explicit(&pool.helper[i].wake, 1, memory_order_release);
+        futex_wake(&pool.helper[i].wake);
+    }
+}
+
 static void publish_job(char *dst, const char *src, size_t n, const struct copy_options *options, uint32_t helpers) {
     struct job *job = &pool.job;
     size_t slice = n / ((helpers + 1) * SLICES_PER_THREAD);
@@ -306,11 +342,8 @@ static void publish_job(char *dst, const char *src, size_t n, const struct copy_
     atomic_store_explicit(&pool.failed, 0, memory_order_relaxed);
     atomic_store_explicit(&pool.fault_address, NULL, memory_order_relaxed);
     atomic_store_explicit(&pool.done_slices, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool.claims, (uint64_t)helpers << 32 | job->slices, memory_order_release);
-    for (uint32_t i = 0; i < helpers; i++) {
-        atomic_fetch_add_explicit(&pool.helper[i].wake, 1, memory_order_release);
-        futex_wake(&pool.helper[i].wake);
-    }
+    atomic_store_explicit(&pool.claims, job->slices, memory_order_release);
+    let_help(helpers);
 }
 
 /* False if a fork in a signal handler made this a child without helpers. */
@@ -378,51 +411,61 @@ static void learn(uint64_t total_ns, uint64_t waited_ns, uint64_t helped) {
     pool.declined_left = pool.declined_next;
 }
 
+/* Ready to be let help: `wanted` of them, or fewer, and not on this processor. */
+static uint32_t prepare_helpers(uint32_t wanted, const unsigned long allowed[MASK_WORDS]) {
+    start_helpers(wanted);
+    if (wanted > pool.helpers)
+        wanted = pool.helpers;
+    if (wanted > 0)
+        spread_helpers(allowed);
+    return wanted;
+}
+
 static enum copy_pool_result run_as_owner(char *dst, const char *src, size_t n, const struct copy_options *options) {
-    uint32_t threads = options->threads != 0 ? (uint32_t)options->threads : COPY_POOL_THREADS_MAX;
-    if (threads > COPY_POOL_THREADS_MAX)
-        threads = COPY_POOL_THREADS_MAX;
-    if (options->threads == 0 && pool.declined_left > 0) {
+    bool decides = options->threads == 0, asks_again = decides && n >= ASK_AGAIN_BYTES;
+    uint32_t most = (decides ? COPY_POOL_THREADS_MAX : (uint32_t)options->threads) - 1;
+    if (most > HELPERS_MAX)
+        most = HELPERS_MAX;
+    if (decides && !asks_again && pool.declined_left > 0) {
         pool.declined_left--;
         return COPY_POOL_UNAVAILABLE;
     }
-    unsigned long allowed[MASK_WORDS];
     if (pool.online == 0)
         pool.online = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    if (options->threads == 0) {
-        /* Opening and reading /proc costs as much as copying 100 KiB, and what it says holds for a while. Under pool.busy. */
-        static uint64_t asked_ns;
-        static uint32_t idle;
-        uint64_t now = now_ns();
-        if (now - asked_ns > IDLE_ANSWER_NS) {
-            idle = idle_processors();
-            asked_ns = now;
-        }
-        if (threads > idle + 1)
-            threads = idle + 1;
-    }
+    unsigned long allowed[MASK_WORDS];
     uint32_t usable = read_processors(allowed);
-    if (threads > usable)
-        threads = usable;
-    if (threads < 2)
+    if (most > usable - 1)
+        most = usable - 1;
+    uint32_t helpers = prepare_helpers(decides ? helpers_that_pay(most) : most, allowed);
+    if (helpers == 0 && (!asks_again || most == 0))
         return COPY_POOL_UNAVAILABLE;
-    start_helpers(threads - 1);
-    if (pool.helpers == 0)
-        return COPY_POOL_UNAVAILABLE;
-    spread_helpers(allowed);
 
     uint32_t my_epoch = atomic_load_explicit(&epoch, memory_order_relaxed), left;
     uint64_t helped = atomic_load_explicit(&helped_slices, memory_order_relaxed), began_ns = now_ns();
-    publish_job(dst, src, n, options, threads - 1 < pool.helpers ? threads - 1 : pool.helpers);
+    publish_job(dst, src, n, options, helpers);
     uint32_t slices = pool.job.slices;
-    while (claim_slice(0, &left))
+    uint64_t asked_ns = began_ns;
+    bool called_any = helpers > 0;
+    while (claim_slice(CALLER, &left)) {
         copy_slice(left);
+        if (!asks_again || now_ns() - asked_ns < ASK_AGAIN_NS ||
+            atomic_load_explicit(&epoch, memory_order_relaxed) != my_epoch)
+            continue;
+        asked_ns = now_ns();
+        uint32_t now_idle = helpers_that_pay(most);
+        if (now_idle != helpers) {
+            helpers = prepare_helpers(now_idle, allowed);
+            let_help(helpers);
+            called_any |= helpers > 0;
+        }
+    }
     uint64_t wait_began_ns = now_ns();
     if (!wait_for_slices(slices, my_epoch))
         return COPY_POOL_UNAVAILABLE;
     uint64_t ended_ns = now_ns();
-    learn(ended_ns - began_ns, ended_ns - wait_began_ns,
-          atomic_load_explicit(&helped_slices, memory_order_relaxed) - helped);
+    if (called_any)
+        learn(ended_ns - began_ns, ended_ns - wait_began_ns,
+              atomic_load_explicit(&helped_slices, memory_order_relaxed) - helped);
     if (atomic_load_explicit(&pool.failed, memory_order_relaxed)) {
         if (options->fault_address != NULL)
             *options->fault_address = atomic_load_explicit(&pool.fault_address, memory_order_relaxed);

@@ -20,5 +20,6 @@ uint64_t copy_pool_helped_slices(void);
 /* For tests: called by a helper before each slice it takes, if not NULL. */
 extern void (*_Atomic copy_pool_test_hook)(void);
 extern void (*_Atomic copy_pool_wait_hook)(void); /* in the caller, before it waits for a helper */
+extern uint32_t (*_Atomic copy_pool_idle_hook)(void); /* what is said of idle processors, in the place of /proc */
 
 #endif

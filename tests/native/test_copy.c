@@ -504,6 +504,54 @@ static void test_fork_just_before_the_caller_waits(void) {
     free(dst);
 }
 
+static _Atomic int times_asked;
+
+static uint32_t none_is_idle(void) { return 0; }
+
+static uint32_t idle_when_asked_again(void) { return atomic_fetch_add(&times_asked, 1) > 0; }
+
+static uint32_t idle_until_asked_again(void) { return atomic_fetch_add(&times_asked, 1) == 0; }
+
+static void copy_and_compare(char *dst, const char *src, size_t n) {
+    usleep(2000); /* what was said of idle processors before is not believed any more */
+    atomic_store(&times_asked, 0);
+    memset(dst, 0, n);
+    uint32_t crc = 0;
+    CHECK(copy_payload(dst, src, n, (struct copy_options){.crc = &crc}) == 0, "copy");
+    CHECK(crc == crc32c(0, src, n) && memcmp(dst, src, n) == 0, "wrong bytes");
+}
+
+/* A long copy: helpers come when processors become idle meanwhile, and go. */
+static void test_helpers_come_and_go(void) {
+    size_t n = 256 * MIB;
+    char *src = aligned(n), *dst = aligned(n);
+    fill_random(src, n, 10);
+    atomic_store(&copy_pool_idle_hook, none_is_idle);
+    uint64_t before = copy_pool_helped_slices();
+    copy_and_compare(dst, src, n);
+    CHECK(copy_pool_helped_slices() == before, "a helper came, and no processor was idle");
+    if (usable_processors() > 1) {
+        atomic_store(&copy_pool_idle_hook, idle_when_asked_again);
+        for (int round = 0; round < 200 && copy_pool_helped_slices() == before; round++)
+            copy_and_compare(dst, src, n);
+        CHECK(copy_pool_helped_slices() > before, "no helper came when a processor became idle");
+        uint64_t fewest = UINT64_MAX;
+        atomic_store(&copy_pool_idle_hook, idle_until_asked_again);
+        for (int round = 0; round < 200 && fewest >= n / MIB / 4; round++) {
+            before = copy_pool_helped_slices();
+            copy_and_compare(dst, src, n);
+            uint64_t helped = copy_pool_helped_slices() - before;
+            if (helped > 0 && helped < fewest)
+                fewest = helped;
+        }
+        CHECK(fewest < n / MIB / 4, "no helper went when its processor was not idle any more: %llu slices",
+              (unsigned long long)fewest);
+    }
+    atomic_store(&copy_pool_idle_hook, NULL);
+    free(src);
+    free(dst);
+}
+
 int main(void) {
     is_main = true;
     test_default_death();
@@ -522,6 +570,7 @@ int main(void) {
     test_fork();
     test_fork_on_top_of_a_copy();
     test_fork_just_before_the_caller_waits();
+    test_helpers_come_and_go();
     printf("test_copy: ok (cpu features %x, %llu slices by helpers)\n", gismo_cpu_features(),
            (unsigned long long)copy_pool_helped_slices());
     return 0;
