@@ -33,6 +33,7 @@ DAX_AGENT = Path(__file__).with_name("dax_agent.py")
 POOL = "rack9"
 NODES = ("node-a", "node-b")
 _WAIT_S = 60.0
+_END_S = 30.0
 PYTHON = getattr(sys, "_base_executable", sys.executable)  # a plain one, that has no Gismo
 
 
@@ -78,6 +79,7 @@ class Cluster(Resources):
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=cwd or ROOT / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},  # see end()
             )  # fmt: skip
 
     def ask(self, name: str, path: str) -> tuple[int, str]:
@@ -192,7 +194,13 @@ class Cluster(Resources):
             if process.poll() is None:
                 process.terminate()
         for name, process in self.processes.items():
-            assert process.wait(30) in (0, -signal.SIGKILL), self.log(name)
+            try:
+                code = process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # where each of its threads is stands in the log then
+                process.wait(_END_S)
+                raise AssertionError(f"{name} did not end within {_END_S:g} s of SIGTERM:\n{self.log(name)}") from None
+            assert code in (0, -signal.SIGKILL), self.log(name)
             assert "Traceback" not in self.log(name), self.log(name)
 
 

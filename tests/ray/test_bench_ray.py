@@ -10,7 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from gismo_core.bench.clusters import processes
+from gismo_core.bench.clusters.shape import Shape
+from gismo_core.bench.clusters.side import STOCK, Side, SideError
+
 pytest.importorskip("ray")
+
+
+def test_a_cluster_that_is_stuck_is_ended() -> None:
+    side = Side(STOCK, Shape(nodes=1, plasma_bytes=100 << 20, pool_bytes=0, warm=False), answer_s=0.2)
+    try:
+        with pytest.raises(SideError, match=r"stock Ray did not answer within 0.2 s"):
+            side.ready()  # no Ray starts in that time
+    finally:
+        side.end()
+    assert not side.directory.exists()
+    assert not processes.descendants(side.process.pid)
 
 
 def test_two_rows_side_by_side() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ GISMO, STOCK = "gismo", "stock Ray"
 _PARENT, _PREFIX = "/tmp", "gb-"
 _LOG_TAIL_BYTES = 3000
 _END_S = 20.0
+_ANSWER_S = 900.0  # the longest piece of work takes two minutes on a slow machine
 
 
 class SideError(WorkerError):
@@ -30,8 +33,17 @@ class SideError(WorkerError):
 class Side:
     """A cluster and its driver. ``store``: the pool of Gismo, "" for stock Ray."""
 
-    def __init__(self, name: str, shape: Shape, *, store: str = "", state_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        *,
+        store: str = "",
+        state_dir: Path | None = None,
+        answer_s: float = _ANSWER_S,
+    ) -> None:
         self.name = name
+        self.answer_s = answer_s
         self.shape = shape
         self.store = store
         self.state_dir = state_dir
@@ -112,9 +124,24 @@ class Side:
     def _hear(self) -> Any:
         if self.process.stdout is None:
             raise SideError("its stdout is closed")
-        line = self.process.stdout.readline()
+        # Its driver waits for Ray in many places, and Ray for others: without a limit one that is stuck holds us for ever.
+        is_late = threading.Event()
+
+        def end_it() -> None:
+            is_late.set()
+            self.process.kill()
+
+        timer = threading.Timer(self.answer_s, end_it)
+        timer.daemon = True
+        timer.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            timer.cancel()
         if not line:
             status = self.process.wait()
+            if is_late.is_set():
+                raise SideError(f"{self.name} did not answer within {self.answer_s:g} s: {self.log_tail()}")
             raise SideError(f"the driver of {self.name} ended with status {status}: {self.log_tail()}")
         answer: Mapping[str, Any] = json.loads(line)
         if "error" in answer:
@@ -131,9 +158,10 @@ class Side:
     def end(self) -> None:
         """Shut the cluster down; kill what does not go by itself; remove its files."""
         pids = processes.descendants(self.process.pid)
-        if self.process.poll() is None:
-            if self.process.stdin is not None:
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
+        if self.process.poll() is None:
             try:
                 self.process.wait(timeout=_END_S)
             except subprocess.TimeoutExpired:
