@@ -39,7 +39,7 @@ test: setup ## all tests of some minutes: C programs, plain and with sanitizers,
 .PHONY: test-integration
 test-integration: setup ## the operator against a real kube-apiserver and etcd, built from Go modules the first time
 	@$(BIN)/python tests/kube/binaries.py >/dev/null
-	@$(BIN)/python -m pytest -m integration tests/integration $(ARGS)
+	@$(BIN)/python -m pytest -m integration --numprocesses '$(TEST_JOBS)' --dist loadfile tests/integration $(ARGS)
 
 # A stock image of kind for the nodes, where a registry is at hand: make e2e-up NODE_IMAGE=kindest/node:v1.37.2
 NODE_IMAGE ?=

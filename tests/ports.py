@@ -7,22 +7,31 @@ metrics port is taken waits four minutes for its raylet, and says nothing.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
 import socket
+from collections.abc import Iterator
 
 _PORTS = range(20_000, 32_000)
 _PORTS_OF_A_RUNNER = 1_000  # pytest-xdist's runners are beside one another
 
 
 def free(count: int) -> list[int]:
-    """Ports that nobody listens on now, and that no other runner of these tests takes."""
+    """Ports that nobody listens on now, that no other runner of these tests takes, and that were not given lately: whoever
+    asked before may not listen yet."""
+    return list(itertools.islice(filter(_is_free, _candidates()), count))
+
+
+@functools.cache
+def _candidates() -> Iterator[int]:
+    """This runner's, in an order of its own, round and round."""
     runner = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = runner * _PORTS_OF_A_RUNNER % len(_PORTS)
     candidates = list(_PORTS[first : first + _PORTS_OF_A_RUNNER])
     random.shuffle(candidates)
-    return list(itertools.islice(filter(_is_free, candidates), count))
+    return itertools.cycle(candidates)
 
 
 def _is_free(port: int) -> bool:
