@@ -17,7 +17,8 @@
  * processor (spread_helpers), and after a job in which the helpers did nothing or the caller waited long for a slice
  * (somebody else uses the processors) the next ones are done alone, twice as many after each failure, 64 at most. A copy
  * that takes long (ASK_AGAIN_BYTES) is not left with what its first moment was like: between its slices the caller asks
- * again, calls more helpers, or lets some go. A task is copied out right when it ends, which is when Ray is busy.
+ * again, calls more helpers, or lets some go. What a task of Ray returns is
+ * copied when the task ends, and just then the processors are busy with that.
  *
  * Fork. No lock is held at any time; what a child finds is stale, not locked. The child's atfork handler empties the
  * pool, so that the child makes threads of its own when it needs them. A fork from a signal handler on top of a copy
