@@ -17,7 +17,7 @@ from typing import Any
 
 from gismo_core import errors
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 NAME_MAX = 255
 BUFFERS_MAX = 1048576
 
@@ -161,7 +161,7 @@ class CObjectInfo(c.Structure):
 
 
 class CBrief(c.Structure):
-    _fields_ = [("handle", CHandle), ("tag", u64), ("pins_here", u32), ("reserved", u32)]
+    _fields_ = [("handle", CHandle), ("tag", u64), ("pins_here", u32), ("change", u32)]
 
 
 class CStats(c.Structure):
@@ -337,7 +337,9 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "find_pinned": ([ptr, ptr, _P(CHandle)], c.c_int),
     "next": ([ptr, _P(u64), _P(CObjectInfo)], c.c_int),
     "list": ([ptr, _P(u64), u64, u64, ptr, u32], c.c_int),
+    "follow": ([ptr, _P(u64), u64, u64, ptr, ptr, u32], c.c_int),
     "peek": ([ptr, c.c_char_p, u64, u64, c.c_char_p], c.c_int),
+    "peek_many": ([ptr, c.c_char_p, u32, u64, c.c_char_p, _P(c.c_int)], c.c_int),
     "get_stats": ([ptr, _P(CStats)], c.c_int),
     "host": ([ptr, u32, _P(CHostInfo)], c.c_int),
     "process": ([ptr, _P(u32), _P(CProcessInfo)], c.c_int),

@@ -287,8 +287,8 @@ _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 
 _BRIEF = struct.Struct("<48sQI4x")
 BRIEF_BYTES = _BRIEF.size
-_BRIEF_GENERATION_AT, _BRIEF_SLOT_AT, _BRIEF_PINS_AT = 16, 40, 56
-_HANDLE_BYTES = 48
+_HANDLE_BYTES, _HANDLE_SLOT_AT = 48, 40
+_CHANGE_FIELDS = struct.Struct("<40xI4x8xII")
 
 
 def _member(kind: type[_Enum], value: int) -> _Enum:
@@ -443,28 +443,28 @@ def sealed_objects(raw: memoryview) -> Iterable[SealedObject]:
     return map(SealedObject._make, _BRIEF.iter_unpack(raw))
 
 
-def brief_keys(raw: memoryview) -> list[int]:
-    """Of gismo_brief records, end to end: a number for each that no other object of the store ever has."""
-    generations = raw.cast("Q")[_BRIEF_GENERATION_AT // 8 :: BRIEF_BYTES // 8].tolist()
-    slots = raw.cast("I")[_BRIEF_SLOT_AT // 4 :: BRIEF_BYTES // 4].tolist()
-    return [generation << 32 | slot for generation, slot in zip(generations, slots, strict=True)]
+class BriefChange(enum.IntEnum):
+    """Of a gismo_brief record that gismo_follow made."""
+
+    UNCHANGED = 0  # told because it is pinned
+    NEW = 1
+    GONE = 2
 
 
-def key_of_handle(raw: bytes) -> int:
-    """The same number, from a raw handle."""
-    generation = int.from_bytes(raw[_BRIEF_GENERATION_AT : _BRIEF_GENERATION_AT + 8], "little")
-    return generation << 32 | int.from_bytes(raw[_BRIEF_SLOT_AT : _BRIEF_SLOT_AT + 4], "little")
+def brief_changes(raw: memoryview) -> list[tuple[int, int, bool, bytes]]:
+    """Of gismo_brief records that gismo_follow made, end to end: (BriefChange, slot, whether this host pins it, raw
+    handle; of what is gone the handle says nothing)."""
+    return [
+        (change, slot, bool(pins), bytes(raw[at : at + _HANDLE_BYTES]))
+        for at, (slot, pins, change) in zip(
+            range(0, len(raw), BRIEF_BYTES), _CHANGE_FIELDS.iter_unpack(raw), strict=True
+        )
+    ]
 
 
-def brief_pins(raw: memoryview) -> list[int]:
-    """Of gismo_brief records, end to end: the pins of this host's processes."""
-    pins: list[int] = raw.cast("I")[_BRIEF_PINS_AT // 4 :: BRIEF_BYTES // 4].tolist()
-    return pins
-
-
-def brief_handle(raw: memoryview, number: int) -> bytes:
-    """Of gismo_brief records, end to end: the raw handle of one."""
-    return bytes(raw[number * BRIEF_BYTES : number * BRIEF_BYTES + _HANDLE_BYTES])
+def slot_of_handle(raw: bytes) -> int:
+    """The slot in a raw handle."""
+    return int.from_bytes(raw[_HANDLE_SLOT_AT : _HANDLE_SLOT_AT + 4], "little")
 
 
 def object_use(raw: _native.CObjectInfo) -> tuple[int, int, int, int]:

@@ -25,7 +25,7 @@ extern "C" {
 #define GISMO_API __attribute__((visibility("default")))
 
 /* Changes whenever a struct or a signature below changes; the binding refuses another one. */
-#define GISMO_ABI_VERSION 6u
+#define GISMO_ABI_VERSION 7u
 
 enum gismo_status {
     GISMO_OK = 0,
@@ -237,19 +237,31 @@ typedef struct gismo_object_info {
 GISMO_API int gismo_next(gismo_store *store, uint64_t *cursor, gismo_object_info *out);
 
 /* What a scan of many objects wants to know of each; 64 bytes. */
+enum gismo_change { GISMO_UNCHANGED = 0, GISMO_NEW = 1, GISMO_GONE = 2 };
+
 typedef struct gismo_brief {
     gismo_handle handle;
     uint64_t tag;
-    uint32_t pins_here; /* pins of this host's processes */
-    uint32_t reserved;
+    uint32_t pins_here; /* pins of this host's processes; of gismo_follow: 0 or 1, whether there are any */
+    uint32_t change;    /* enum gismo_change, of gismo_follow alone */
 } gismo_brief;
 /* The sealed objects at or after *cursor whose tag, masked, is `tag`: fills out[0..max), moves *cursor behind the last
  * and returns how many (0 at the end), or an error. An object sealed before the call and not deleted is not missed. */
 GISMO_API int gismo_list(gismo_store *store, uint64_t *cursor, uint64_t tag_mask, uint64_t tag, gismo_brief *out,
                          uint32_t max);
+/* As gismo_list, for who looks again and again, with max >= 2. `seen` holds a number for each slot of the store
+ * (gismo_info.max_objects), all 0 to begin with, and is kept by these calls. Told is which objects are GISMO_NEW and
+ * which are GISMO_GONE since (of those, only handle.generation and handle.slot), and which are pinned on this host. A
+ * look is over when *cursor is max_objects. 0 in `seen`: as if what is in that slot was never seen. After an error, which
+ * may have come when some of it was done, begin with zeros again. */
+GISMO_API int gismo_follow(gismo_store *store, uint64_t *cursor, uint64_t tag_mask, uint64_t tag, uint64_t *seen,
+                           gismo_brief *out, uint32_t max);
 /* Copies `bytes` of a sealed object's payload from `offset` on without pinning it: GISMO_EGONE if it was deleted before
  * the copy was complete (what out holds then means nothing), GISMO_EINVAL if the payload is shorter. */
 GISMO_API int gismo_peek(gismo_store *store, const gismo_handle *handle, uint64_t offset, uint64_t bytes, void *out);
+/* gismo_peek of the first bytes of n objects, end to end in out; results[i]: what it returned for handles[i]. */
+GISMO_API int gismo_peek_many(gismo_store *store, const gismo_handle *handles, uint32_t n, uint64_t bytes, void *out,
+                              int *results);
 
 typedef struct gismo_stats {
     uint64_t data_bytes;         /* of the pool */

@@ -112,29 +112,43 @@ int gismo_next(struct gismo_store *s, uint64_t *cursor, gismo_object_info *out) 
     return status ? status : GUARDED(s, next_object(s, cursor, out));
 }
 
+/* Is a sealed object of that tag in the slot? `copy` is filled in if so. */
+static bool sealed_there(struct gismo_store *s, uint32_t slot, uint64_t mask, uint64_t tag, struct fmt_slot *copy) {
+    struct fmt_slot *record = &s->slot[slot];
+    prim_refresh(s->software, record, sizeof *record);
+    uint64_t word = prim_load64(&record->word);
+    if (FMT_STATE(word) != GISMO_SEALED || (prim_load64(&record->tag) & mask) != tag)
+        return false;
+    slot_read(record, copy);
+    /* If not: deleted meanwhile, a table of the store, or damaged: fsck looks at those. */
+    return prim_load64(&record->word) == word && !(copy->flags & FMT_SLOT_INTERNAL) && (copy->tag & mask) == tag &&
+           slot_extent_ok(s, copy) && !deleted_here(s, slot, FMT_GENERATION(word));
+}
+
+/* Nothing ever lay in the chunk, or nothing does any more. */
+static bool chunk_is_unused(struct gismo_store *s, uint64_t slot) {
+    return (chunk_word(s, (uint32_t)(slot / FMT_CHUNK_SLOTS)) & 0xff) == FMT_CHUNK_NONE;
+}
+
+static void fill_brief(struct gismo_store *s, uint64_t slot, const struct fmt_slot *copy, gismo_brief *out) {
+    memset(out, 0, sizeof *out);
+    fill_handle(s, (uint32_t)slot, copy->word, copy, &out->handle);
+    out->tag = copy->tag;
+}
+
 static int list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, gismo_brief *out, uint32_t max) {
     uint32_t found = 0;
     uint64_t slot = *cursor;
     for (; slot < s->slots && found < max; slot++) {
-        if (slot % FMT_CHUNK_SLOTS == 0 &&
-            (chunk_word(s, (uint32_t)(slot / FMT_CHUNK_SLOTS)) & 0xff) == FMT_CHUNK_NONE) {
+        struct fmt_slot copy;
+        if (slot % FMT_CHUNK_SLOTS == 0 && chunk_is_unused(s, slot)) {
             slot += FMT_CHUNK_SLOTS - 1;
             continue;
         }
-        struct fmt_slot *record = &s->slot[slot];
-        prim_refresh(s->software, record, sizeof *record);
-        uint64_t word = prim_load64(&record->word);
-        if (FMT_STATE(word) != GISMO_SEALED || (prim_load64(&record->tag) & mask) != tag)
+        if (!sealed_there(s, (uint32_t)slot, mask, tag, &copy))
             continue;
-        struct fmt_slot copy;
-        slot_read(record, &copy);
-        if (prim_load64(&record->word) != word || (copy.flags & FMT_SLOT_INTERNAL) || (copy.tag & mask) != tag ||
-            !slot_extent_ok(s, &copy) || deleted_here(s, (uint32_t)slot, FMT_GENERATION(word)))
-            continue; /* deleted meanwhile, a table of the store, or damaged: fsck looks at those */
         gismo_brief *one = &out[found++];
-        memset(one, 0, sizeof *one);
-        fill_handle(s, (uint32_t)slot, word, &copy, &one->handle);
-        one->tag = copy.tag;
+        fill_brief(s, slot, &copy, one);
         if (s->state_mapping) {
             store_lock(s);
             one->pins_here = (uint32_t)host_pins(s, (uint32_t)slot);
@@ -148,6 +162,58 @@ static int list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t
 int gismo_list(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, gismo_brief *out, uint32_t max) {
     int status = enter_to_look(s);
     return status ? status : GUARDED(s, list(s, cursor, mask, tag, out, max > INT32_MAX ? INT32_MAX : max));
+}
+
+/* One pass over the slots that does next to nothing for an object that is where it was. */
+static int follow(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, uint64_t *seen,
+                  gismo_brief *out, uint32_t max) {
+    uint32_t found = 0;
+    uint64_t slot = *cursor, pinned = 0;
+    bool unused = false, entered = false;
+    for (; slot < s->slots && found + 2 <= max; slot++) {
+        if (slot % FMT_CHUNK_SLOTS == 0 || !entered) {
+            uint32_t chunk = (uint32_t)(slot / FMT_CHUNK_SLOTS);
+            entered = true;
+            unused = chunk_is_unused(s, slot);
+            pinned = 0;
+            if (!unused && s->state_mapping) {
+                store_lock(s);
+                pinned = host_pinned_mask(s, chunk, ~0ull);
+                store_unlock(s);
+            }
+        }
+        struct fmt_slot copy;
+        bool is_there = !unused && sealed_there(s, (uint32_t)slot, mask, tag, &copy);
+        uint64_t mark = is_there ? FMT_GENERATION(copy.word) + 1 : 0; /* generations begin with 0 */
+        bool is_new = is_there && mark != seen[slot];
+        if (seen[slot] && mark != seen[slot]) {
+            gismo_brief *gone = &out[found++];
+            memset(gone, 0, sizeof *gone);
+            gone->handle.generation = seen[slot] - 1;
+            gone->handle.slot = (uint32_t)slot;
+            gone->change = GISMO_GONE;
+        }
+        bool is_pinned = is_there && pinned >> (slot % FMT_CHUNK_SLOTS) & 1;
+        if (is_new || is_pinned) {
+            gismo_brief *one = &out[found++];
+            fill_brief(s, slot, &copy, one);
+            one->pins_here = is_pinned;
+            one->change = is_new ? GISMO_NEW : GISMO_UNCHANGED;
+        }
+        seen[slot] = mark;
+    }
+    *cursor = slot;
+    return (int)found;
+}
+
+int gismo_follow(struct gismo_store *s, uint64_t *cursor, uint64_t mask, uint64_t tag, uint64_t *seen, gismo_brief *out,
+                 uint32_t max) {
+    int status = enter_to_look(s);
+    if (status)
+        return status;
+    if (max < 2)
+        return fail(GISMO_EINVAL, "what changed in one slot may take two entries, and there is room for %u", max);
+    return GUARDED(s, follow(s, cursor, mask, tag, seen, out, max > INT32_MAX ? INT32_MAX : max));
 }
 
 static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, uint64_t bytes, void *out) {
@@ -177,6 +243,14 @@ static int peek(struct gismo_store *s, const gismo_handle *h, uint64_t offset, u
 int gismo_peek(struct gismo_store *s, const gismo_handle *handle, uint64_t offset, uint64_t bytes, void *out) {
     int status = enter_to_look(s);
     return status ? status : GUARDED(s, peek(s, handle, offset, bytes, out));
+}
+
+int gismo_peek_many(struct gismo_store *s, const gismo_handle *handles, uint32_t n, uint64_t bytes, void *out,
+                    int *results) {
+    int status = enter_to_look(s);
+    for (uint32_t i = 0; status == GISMO_OK && i < n; i++)
+        results[i] = GUARDED(s, peek(s, &handles[i], 0, bytes, (uint8_t *)out + i * bytes));
+    return status;
 }
 
 static void cover(struct gismo_store *s, uint64_t *covered, uint64_t offset, uint64_t bytes) {

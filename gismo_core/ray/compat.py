@@ -77,6 +77,8 @@ def check_tables() -> None:
     """Look up and check what scans need: the reference tables, as a raylet gives them. UnsupportedRay says what differs."""
     import ray
 
+    if importlib.util.find_spec("numpy") is None:
+        raise UnsupportedRay("NumPy is missing, with which the keeper reads Ray's reference tables: pip install numpy")
     try:
         _check_tables()
     except (AttributeError, ImportError, KeyError) as error:
@@ -91,12 +93,15 @@ def _differs(ray: Any, error: Exception) -> UnsupportedRay:
     )
 
 
-_TABLES = ("ray.core.generated.node_manager_pb2", "ray.core.generated.node_manager_pb2_grpc", "ray._private.grpc_utils")
+_TABLES = ("ray.core.generated.node_manager_pb2", "ray._private.grpc_utils")
 
 
 def _check_tables() -> None:
-    node_manager_pb2, stubs, grpc_utils = map(importlib.import_module, _TABLES)
-    _there(stubs, "NodeManagerServiceStub")
+    from gismo_core.ray import answer
+
+    node_manager_pb2, grpc_utils = map(importlib.import_module, _TABLES)
+    answer.call()
+    _there(answer.entry_class(), "FromString")
     _there(grpc_utils, "init_grpc_channel")
     statuses = dict(importlib.import_module("ray.core.generated.common_pb2").TaskStatus.items())
     if [statuses[name] for name in ("NIL", "FINISHED", "FAILED")] != [0, 11, 12]:

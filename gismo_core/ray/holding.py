@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gismo_core
-from gismo_core.ray import record, scan
+from gismo_core.ray import answer, record, scan
 from gismo_core.ray.listing import read_header
 from gismo_core.ray.record import Header, Kind
 from gismo_core.records import ObjectState
@@ -141,21 +141,25 @@ class Asker:
             return Holding({}, frozenset(), frozenset(), replies.reason)
         built = scan.build(list(replies.values()), scan.Wanted(tokens, set(), tasks))
         problem = built.reason if isinstance(built, scan.Incomplete) else None
-        seen = scan.Scan(frozenset(), {}, frozenset()) if isinstance(built, scan.Incomplete) else built
+        seen = scan.Scan(tokens, {}, frozenset()) if isinstance(built, scan.Incomplete) else built
         nodes = {
             f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}": str(node["NodeID"]) for node in self._ray.nodes()
         }
         found: dict[str, list[Holder]] = {}
         for address, reply in replies.items():
             for stats in reply.core_workers_stats:
-                for entry in stats.object_refs:
+                rows = list(stats.object_refs)
+                for object_id, row in answer.each(rows, answer.ids(rows)):
+                    if object_id not in tokens:
+                        continue
+                    entry = answer.entry(row)
                     counts = entry.local_ref_count, entry.submitted_task_ref_count, len(entry.contained_in_owned)
-                    if entry.object_id in tokens and any(counts):
+                    if any(counts):
                         holder = _holder(stats, nodes.get(address, ""), counts)
-                        found.setdefault(entry.object_id.hex(), []).append(holder)
+                        found.setdefault(object_id.hex(), []).append(holder)
         return Holding(
             {token: tuple(holders) for token, holders in found.items()},
-            frozenset(token.hex() for token in seen.listed),
+            frozenset(token.hex() for token in tokens - seen.unlisted),
             frozenset(task.hex() for task in seen.tasks),
             problem,
         )

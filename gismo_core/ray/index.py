@@ -14,7 +14,7 @@ from gismo_core.ray.record import Header, Kind
 class Index:
     """Raw handle → header, and what can be looked up. `generation` counts listings: each record knows its first one."""
 
-    __slots__ = ("_born", "_by_raw", "_owned", "_tokens", "generation", "naming", "returns")
+    __slots__ = ("_born", "_by_raw", "_owned", "generation", "naming", "returns")
 
     def __init__(self) -> None:
         self.generation = 0
@@ -22,8 +22,8 @@ class Index:
         self.naming: dict[bytes, Header] = {}  # those that name foreign extents
         self._by_raw: dict[bytes, Header] = {}
         self._born: dict[bytes, int] = {}
-        self._tokens: dict[bytes, int] = {}  # of all records → how many have it: a retried task makes the same again
-        self._owned: dict[bytes, tuple[bytes, ...]] = {}  # token of all but returns → raw handles
+        # Token of all but returns → raw handles; more than one where a retried task made the same again.
+        self._owned: dict[bytes, tuple[bytes, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_raw)
@@ -39,10 +39,6 @@ class Index:
         """All headers, as of now; from any thread."""
         return tuple(self._by_raw.copy().values())
 
-    def tokens(self) -> Set[bytes]:
-        """The tokens of all."""
-        return self._tokens.keys()
-
     def owned(self) -> dict[bytes, tuple[bytes, ...]]:
         """Tokens of all records but returns → the raw handles of the records."""
         return self._owned
@@ -56,7 +52,6 @@ class Index:
         token = header.token
         self._by_raw[raw] = header
         self._born[raw] = self.generation
-        self._tokens[token] = self._tokens.get(token, 0) + 1
         if header.foreign:
             self.naming[raw] = header
         if header.kind is Kind.RETURN:
@@ -69,11 +64,6 @@ class Index:
         for raw in raws:
             token = self._by_raw.pop(raw).token
             del self._born[raw]
-            left = self._tokens[token] - 1
-            if left:
-                self._tokens[token] = left
-            else:
-                del self._tokens[token]
             self.naming.pop(raw, None)
             if self.returns.pop(raw, None) is None:
                 rest = tuple(one for one in self._owned[token] if one != raw)

@@ -36,8 +36,9 @@ class Listing:
         for raw in change.gone:
             others.pop(raw, None)
         try:
-            for raw in change.new:
-                header = read_header(self._store, raw)
+            heads = self._store.peek_many(change.new, record.HEADER.size)
+            for raw, head in zip(change.new, heads, strict=True):
+                header = header_of(self._store, raw, head)
                 if header is not None and header.cluster == self._cluster:
                     own.add(raw, header)
                 else:
@@ -69,13 +70,19 @@ class Listing:
 
 def read_header(store: gismo_core.Store, raw_handle: bytes) -> Header | None:
     """What a record says of itself; None if it is gone, or no record."""
-    handle = record.handle_of(raw_handle)
+    return header_of(store, raw_handle, store.peek_many([raw_handle], record.HEADER.size)[0])
+
+
+def header_of(store: gismo_core.Store, raw_handle: bytes, head: bytes | None) -> Header | None:
+    """The same of its first bytes, which peek_many() gave; reads on where it names foreign extents."""
+    if head is None:
+        logger.debug("Gismo: %s is gone, or no record", record.handle_of(raw_handle))
+        return None
     try:
-        head = store.peek(handle, record.HEADER.size)
         count = record.foreign_count(head)
         if count and head[:8] == record.MAGIC:
-            head = store.peek(handle, record.HEADER.size + count * record.HANDLE_BYTES)
+            head = store.peek(record.handle_of(raw_handle), record.HEADER.size + count * record.HANDLE_BYTES)
         return Header.unpack(head)
-    except (errors.ObjectGone, errors.InvalidArgument, errors.CorruptStore) as error:
-        logger.debug("Gismo: %s is no record: %s", handle, error)
+    except (errors.ObjectGone, errors.InvalidArgument, errors.CorruptStore, errors.MediaError) as error:
+        logger.debug("Gismo: %s is no record: %s", record.handle_of(raw_handle), error)
         return None

@@ -7,10 +7,11 @@ so a process that holds its GIL answers as quickly as any other, and one without
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from gismo_core.ray import answer
 from gismo_core.ray.record import TASK_ID_BYTES
 
 _TIMEOUT_S = 10.0
@@ -24,8 +25,8 @@ _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 class Wanted:
     """What a scan is made for; all IDs are Ray's binary ones."""
 
-    tokens: Set[bytes]
-    weighed: Set[bytes]  # those of the tokens of which it matters whether an entry counts, and in whose table
+    tokens: Collection[bytes]  # those of which it matters whether any table lists them
+    weighed: Set[bytes]  # those of which it matters whether an entry counts, and in whose table
     tasks: Set[bytes]  # the tasks whose returns may still be under way
 
 
@@ -33,7 +34,7 @@ class Wanted:
 class Scan:
     """What one complete scan saw of the tokens that it was made for."""
 
-    listed: Set[bytes]  # tokens that stand in some table, whether they count or not
+    unlisted: Set[bytes]  # of the tokens: those that stand in no table, whether they count there or not
     counted: dict[bytes, frozenset[bytes]]  # weighed token: the workers in whose tables it counts
     tasks: Set[bytes]  # the wanted tasks whose replies may still come: their owner has them as not over
     entries: tuple[int, ...] = ()  # in the tables of each node, in the order in which the answers were given
@@ -47,8 +48,10 @@ class Incomplete:
 
 
 def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
-    """A scan from the answers of all nodes. Pure. Made for tables of 10**5 entries: sets do the work, not loops."""
-    listed: set[bytes] = set()
+    """A scan from the answers of all nodes (see answer.py). Pure. Made for tables of 10**5 entries."""
+    import numpy as np
+
+    listed = []
     tasks: set[bytes] = set()
     counted: dict[bytes, set[bytes]] = {}
     entries: list[int] = []
@@ -57,29 +60,26 @@ def build(replies: Sequence[Any], wanted: Wanted) -> Scan | Incomplete:
         if reply.num_workers != len(reply.core_workers_stats):
             return Incomplete(f"{reply.num_workers} workers, of which {len(reply.core_workers_stats)} answered")
         for stats in reply.core_workers_stats:
-            worker, references = stats.worker_id, stats.object_refs
+            worker, rows = stats.worker_id, list(stats.object_refs)  # once: each look at the list makes its bytes anew
             if not worker:
                 return Incomplete("a worker did not answer")
-            if stats.objects_total > len(references):
-                return Incomplete(
-                    f"worker {worker.hex()} listed {len(references)} of its {stats.objects_total} objects"
-                )
-            rows = list(references)  # once: each look at the message's own list makes its entries anew
-            ids = [row.object_id for row in rows]
-            entries[-1] += len(ids)
-            listed.update(filter(wanted.tokens.__contains__, ids))
-            if wanted.tasks:
-                tasks.update(
-                    one[:TASK_ID_BYTES]
-                    for one, row in zip(ids, rows, strict=True)
-                    if one[:TASK_ID_BYTES] in wanted.tasks and row.task_status not in _OVER
-                )
-            if not wanted.weighed.isdisjoint(ids):
-                for one, row in zip(ids, rows, strict=True):
-                    if one in wanted.weighed and counts(row):
+            if stats.objects_total > len(rows):
+                return Incomplete(f"worker {worker.hex()} listed {len(rows)} of its {stats.objects_total} objects")
+            entries[-1] += len(rows)
+            ids = answer.ids(rows)
+            listed.append(ids)
+            if wanted.weighed or wanted.tasks:
+                for one, row in answer.each(rows, ids):
+                    is_weighed, task = one in wanted.weighed, one[:TASK_ID_BYTES]
+                    if not is_weighed and task not in wanted.tasks:
+                        continue
+                    entry = answer.entry(row)
+                    if is_weighed and counts(entry):
                         counted.setdefault(one, set()).add(worker)
+                    if task in wanted.tasks and entry.task_status not in _OVER:
+                        tasks.add(task)
     return Scan(
-        listed,
+        answer.missing(wanted.tokens, np.concatenate(listed) if listed else answer.ids(())),
         {token: frozenset(workers) for token, workers in counted.items()},
         tasks,
         tuple(entries),
@@ -96,7 +96,7 @@ class Scanner:
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self._stubs: dict[str, tuple[Any, Any]] = {}
+        self._methods: dict[str, tuple[Any, Any]] = {}  # by the raylet's address: channel and call
 
     def scan(self, wanted: Wanted) -> Scan | Incomplete:
         """One scan of all nodes that GCS calls alive."""
@@ -114,11 +114,11 @@ class Scanner:
         if not nodes:
             return Incomplete("GCS knows no living node")
         addresses = {f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in nodes}
-        for gone in self._stubs.keys() - addresses:
-            self._stubs.pop(gone)[0].close()
+        for gone in self._methods.keys() - addresses:
+            self._methods.pop(gone)[0].close()
         end = time.monotonic() + _TIMEOUT_S
         request = node_manager_pb2.GetNodeStatsRequest(include_memory_info=True)
-        calls = {address: self._stub(address).GetNodeStats.future(request, timeout=_TIMEOUT_S) for address in addresses}
+        calls = {address: self._method(address).future(request, timeout=_TIMEOUT_S) for address in addresses}
         replies = {}
         for address, call in calls.items():
             try:
@@ -129,20 +129,19 @@ class Scanner:
                 return Incomplete(f"the node at {address} does not answer: {_short(error)}")
         return replies
 
-    def _stub(self, address: str) -> Any:
-        if address not in self._stubs:
+    def _method(self, address: str) -> Any:
+        if address not in self._methods:
             from ray._private.grpc_utils import init_grpc_channel
-            from ray.core.generated import node_manager_pb2_grpc
 
-            channel = init_grpc_channel(address, options=_OPTIONS)
-            self._stubs[address] = channel, node_manager_pb2_grpc.NodeManagerServiceStub(channel)
-        return self._stubs[address][1]
+            channel, (path, *how) = init_grpc_channel(address, options=_OPTIONS), answer.call()
+            self._methods[address] = channel, channel.unary_unary(path, *how)
+        return self._methods[address][1]
 
     def close(self) -> None:
         """Close the connections."""
-        for channel, _ in self._stubs.values():
+        for channel, _ in self._methods.values():
             channel.close()
-        self._stubs.clear()
+        self._methods.clear()
 
 
 def _short(error: Exception) -> str:

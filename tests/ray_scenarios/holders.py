@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gismo_core import Store
-from gismo_core.ray import record, scan
+from gismo_core.ray import answer, record, scan
 
 
 def explain(ray: Any, store: Store) -> list[str]:
     """One line for each record that is left, and one for each table entry that may keep it."""
-    from ray.core.generated import node_manager_pb2
-
     headers = {}
     lines = []
     for one in store.sealed(tag=record.TAG, mask=record.TAG_MASK):
@@ -23,18 +21,16 @@ def explain(ray: Any, store: Store) -> list[str]:
         )
     tasks = {header.task for header in headers.values()}
     scanner = scan.Scanner(ray)
-    for node in (node for node in ray.nodes() if node["Alive"]):
-        stub = scanner._stub(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")
-        reply = stub.GetNodeStats(node_manager_pb2.GetNodeStatsRequest(include_memory_info=True), timeout=10)
+    replies = scanner.ask()
+    for reply in [] if isinstance(replies, scan.Incomplete) else replies.values():
         for stats in reply.core_workers_stats:
-            outer = {
-                one for entry in stats.object_refs if entry.object_id in headers for one in entry.contained_in_owned
-            }
+            entries = [answer.entry(row) for row in stats.object_refs]
+            outer = {one for entry in entries if entry.object_id in headers for one in entry.contained_in_owned}
             lines += (
                 f"  {entry.object_id.hex()} in {stats.worker_id.hex()[:8]} (process {stats.pid}): local "
                 f"{entry.local_ref_count}, submitted {entry.submitted_task_ref_count}, in owned "
                 f"{[one.hex() for one in entry.contained_in_owned]}, task {entry.task_status}, {entry.call_site}"
-                for entry in stats.object_refs
+                for entry in entries
                 if entry.object_id in headers
                 or entry.object_id in outer
                 or entry.object_id[: record.TASK_ID_BYTES] in tasks

@@ -62,6 +62,31 @@ static bool listed(struct sim_process *self, const struct scene_object *o) {
     return false;
 }
 
+/* By one who looks for the first time; a second look finds nothing changed. */
+static bool followed(struct sim_process *self, const struct scene_object *o) {
+    static uint64_t seen[1 << 16];
+    gismo_brief briefs[8];
+    gismo_info info;
+    bool found = false;
+    self->doing = "follow";
+    must(gismo_get_info(self->store, &info), GISMO_OK, "info");
+    if (info.max_objects > sizeof seen / sizeof *seen)
+        sim_violation("there are %llu slots", (unsigned long long)info.max_objects);
+    memset(seen, 0, info.max_objects * sizeof *seen);
+    for (int round = 0; round < 2; round++)
+        for (uint64_t cursor = 0; cursor < info.max_objects;) {
+            int n = gismo_follow(self->store, &cursor, 0, 0, seen, briefs, 8);
+            if (n < 0)
+                sim_violation("follow gives %d", n);
+            for (int i = 0; i < n; i++) {
+                if (round == 1 && briefs[i].change != GISMO_UNCHANGED)
+                    sim_violation("a second look finds slot %u changed", briefs[i].handle.slot);
+                found |= memcmp(&briefs[i].handle, &o->handle, sizeof o->handle) == 0;
+            }
+        }
+    return found;
+}
+
 static void sees(struct sim_process *self, const struct scene_object *o) {
     gismo_object_info info = found(self, o);
     uint8_t is[64], want[64];
@@ -73,6 +98,8 @@ static void sees(struct sim_process *self, const struct scene_object *o) {
         sim_violation("a walk does not see the name of object %llu", (unsigned long long)o->id);
     if (!listed(self, o))
         sim_violation("object %llu is told of and not listed", (unsigned long long)o->id);
+    if (!followed(self, o))
+        sim_violation("object %llu is told of and not found new", (unsigned long long)o->id);
     self->doing = "peek";
     scene_fill(want, n, o->id);
     must(gismo_peek(self->store, &o->handle, 0, n, is), GISMO_OK, "peek of an object that is told of");
@@ -90,6 +117,8 @@ static void is_gone(struct sim_process *self, const struct scene_object *o, cons
     uint8_t byte;
     if (listed(self, o))
         sim_violation("%s: object %llu is listed", when, (unsigned long long)o->id);
+    if (followed(self, o))
+        sim_violation("%s: object %llu is found new", when, (unsigned long long)o->id);
     self->doing = "peek";
     must(gismo_peek(self->store, &o->handle, 0, 1, &byte), GISMO_EGONE, when);
     self->doing = "get";

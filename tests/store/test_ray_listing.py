@@ -22,7 +22,7 @@ def put(store: Store, number: int) -> bytes:
 
 def test_a_look_that_failed_half_way_loses_no_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {put(store, number) for number in range(5)}
-    whole, calls = listing.read_header, 0
+    whole, calls = listing.header_of, 0
 
     def third_fails(*arguments: Any) -> Header | None:
         nonlocal calls
@@ -31,7 +31,7 @@ def test_a_look_that_failed_half_way_loses_no_record(store: Store, monkeypatch: 
             raise MemoryError
         return whole(*arguments)
 
-    monkeypatch.setattr(listing, "read_header", third_fails)
+    monkeypatch.setattr(listing, "header_of", third_fails)
     lists = listing.Listing(store, CLUSTER)
     with pytest.raises(MemoryError):
         lists.own()

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -428,6 +428,45 @@ def test_a_follower_tells_what_is_new_and_what_is_gone(store: Store) -> None:
     follower.forget([new, gone])
     assert follower.look() == ([new], [], [])
     assert store.count_sealed(tag=tag, mask=mask) == 5000
+
+
+def test_a_look_that_failed_half_way_is_told_by_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [store.put(b"x").raw for _ in range(5000)]  # two parts
+    follower = store.follow()
+    assert set(follower.look().new) == {*kept}
+    view = store.get(Handle(kept[10]))
+    for raw in (kept[0], kept[4999]):
+        store.delete(Handle(raw))
+    new = [store.put(b"y").raw for _ in range(5000)]
+    whole = follower._parts
+
+    def first_only(seen: Any) -> Iterator[memoryview]:
+        parts = whole(seen)
+        yield next(parts)
+        raise MemoryError
+
+    monkeypatch.setattr(follower, "_parts", first_only)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            follower.look()
+    monkeypatch.setattr(follower, "_parts", whole)
+    change = follower.look()
+    assert (set(change.new), len(change.new)) == ({*new}, 5000)
+    assert (set(change.gone), len(change.gone)) == ({kept[0], kept[4999]}, 2)
+    assert change.pinned == [view.handle.raw]
+    assert follower.look() == ([], [], [view.handle.raw])
+
+
+def test_heads_of_many_by_one_call(store: Store) -> None:
+    whole, short, gone = store.put(b"head" * 100).raw, store.put(b"head").raw, store.put(b"gone" * 100).raw
+    store.delete(Handle(gone))
+    forged = whole[:24] + bytes([whole[24] ^ 64]) + whole[25:]
+    assert store.peek_many([whole, short, gone, forged, whole], 100) == [b"head" * 25, None, None, None, b"head" * 25]
+    assert store.peek_many([], 100) == []
+    assert not store.stats().pins_here
+    for handles, nbytes in (([whole[:-1]], 4), ([whole], 0), ([whole], -1)):
+        with pytest.raises(gismo_core.InvalidArgument):
+            store.peek_many(handles, nbytes)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
