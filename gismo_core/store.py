@@ -41,7 +41,6 @@ _HOLDERS_MAX = 16
 _EVICT_AGAIN_S = 0.05
 _LIST_AT_ONCE = 4096
 _BRIEF_BYTES = ctypes.sizeof(_native.CBrief)
-_HANDLE_BYTES = ctypes.sizeof(_native.CHandle)
 _BUFFERS_MAX = 1 << 20  # GISMO_BUFFERS_MAX of gismo.h
 
 # Names of the module are found faster than attributes, and __init__ costs more than what it would do.
@@ -527,7 +526,7 @@ class Store:
         raw_handles: as Handle.raw, as the store itself gave them; nbytes: at least 1.
         """
         joined = b"".join(raw_handles)
-        if len(joined) != len(raw_handles) * _HANDLE_BYTES or nbytes < 1:
+        if len(joined) != len(raw_handles) * _native.HANDLE_BYTES or nbytes < 1:
             raise errors.InvalidArgument("peek_many takes raw handles of 48 bytes and at least 1 byte to read of each")
         results = (ctypes.c_int * len(raw_handles))()
         out = ctypes.create_string_buffer(len(raw_handles) * _integer("nbytes", nbytes, 31))

@@ -236,9 +236,9 @@ typedef struct gismo_object_info {
 /* Next object at or after *cursor (0 to begin) that is not FREE; GISMO_ENOTFOUND at the end. */
 GISMO_API int gismo_next(gismo_store *store, uint64_t *cursor, gismo_object_info *out);
 
-/* What a scan of many objects wants to know of each; 64 bytes. */
 enum gismo_change { GISMO_UNCHANGED = 0, GISMO_NEW = 1, GISMO_GONE = 2 };
 
+/* What a scan of many objects wants to know of each; 64 bytes. */
 typedef struct gismo_brief {
     gismo_handle handle;
     uint64_t tag;

@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gismo_core.ray.record import TOKEN_BYTES as ID_BYTES
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ID_BYTES = 28  # of an ObjectID
 _PREFIX = bytes([1 << 3 | 2, ID_BYTES])  # how an entry begins on the wire: field 1, of that many bytes
 _METHOD = "GetNodeStats"
 
