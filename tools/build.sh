@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the C core in build/dev and installs it into the source tree, gismo_core/_lib. Called by `make build`.
 set -euo pipefail
+exec >&2 # what follows may be redirected: make bench-ray ARGS=--json >FILE
 cd "$(dirname "$0")/.."
 
 cmake=.venv/bin/cmake

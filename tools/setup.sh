@@ -5,6 +5,7 @@
 # environment depends on. As root it installs missing Debian packages; otherwise it names them and goes on.
 # PYTHON=python3.12 make setup chooses another interpreter.
 set -euo pipefail
+exec >&2 # what follows may be redirected: make bench-ray ARGS=--json >FILE
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}

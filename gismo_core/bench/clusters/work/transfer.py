@@ -126,12 +126,12 @@ def get(here: Here, whole: bool) -> dict[str, float]:
     return {"get_s": got_s / len(refs), "read_s": read_s / len(refs)}
 
 
-def drop(here: Here) -> float:
-    """Let go of the objects, and wait until their memory is free; seconds."""
+def drop(here: Here, left_bytes: int = 0) -> float:
+    """Let go of the objects, and wait until their memory is free, but for left_bytes; seconds."""
     here.kept.pop("refs", None)
     for reader in here.kept.get("readers", ()):
         ray.get(reader.drop.remote())
-    return here.settle()
+    return here.settle(left_bytes)
 
 
 def release(here: Here) -> None:
