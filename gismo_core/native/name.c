@@ -267,12 +267,13 @@ void name_remove(struct gismo_store *s, uint32_t slot) {
     if (loc_load(owner) != slot + 1)
         return;
     uint64_t *table = table_at(s, s->lane, level);
-    if (table && (uint32_t)prim_load64(&table[index]) == slot + 1 &&
-        ensure_table_writable(s, table, level) == GISMO_OK) {
-        prim_store64(&table[index], 0);
-        prim_publish(s->software, &table[index], 8);
+    if (table && ensure_table_writable(s, table, level) == GISMO_OK) {
+        if ((uint32_t)prim_load64(&table[index]) == slot + 1)
+            prim_store64(&table[index], 0);
+        prim_publish(s->software, &table[index],
+                     8); /* also one that is 0: whoever stored that may have died before this */
     }
-    prim_store32(&s->slot[slot].name_entry, 0);
+    prim_note32(&s->slot[slot].name_entry, 0);
     uint32_t mine = slot + 1;
     (void)loc_cas(owner, &mine, 0u);
 }

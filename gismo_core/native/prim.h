@@ -26,6 +26,11 @@
 static inline uint64_t prim_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline uint32_t prim_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline uint8_t prim_load8(const uint8_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+/*
+ * The same where the line was not invalidated in this call and may be as old as this host's cache: what is done upon it is right
+ * for whatever stood there once. The simulator takes an old value from any other load for a missing invalidation.
+ */
+static inline uint64_t prim_hint64(const uint64_t *p) { return prim_load64(p); }
 
 /*
  * n bytes of the medium into private memory, in no order: whether they belong together a later look at the state word, or a
@@ -48,6 +53,8 @@ static inline uint32_t prim_crc32c(uint32_t crc, const void *medium, size_t n) {
 /* One aligned plain store (mov), after all earlier stores of this thread in program order (x86-TSO). */
 #define prim_store64(p, v) (GISMO_SITE(SHARED), __atomic_store_n((p), (uint64_t)(v), __ATOMIC_RELEASE))
 #define prim_store32(p, v) (GISMO_SITE(SHARED), __atomic_store_n((p), (uint32_t)(v), __ATOMIC_RELEASE))
+/* The same where the line need not be flushed by the call: no other host looks at what is stored there before the line is handed over. */
+#define prim_note32(p, v) prim_store32(p, v)
 #define prim_store8(p, v) (GISMO_SITE(SHARED), __atomic_store_n((p), (uint8_t)(v), __ATOMIC_RELEASE))
 
 /* Earlier stores, NT stores and flushes become visible (reach the device: A1) before any later store. */

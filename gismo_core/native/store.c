@@ -257,7 +257,7 @@ static bool delete_is_pending(struct gismo_store *s, uint32_t slot, uint64_t gen
 
 static inline int unpin(struct gismo_store *s, uint32_t slot) {
     loc_sub(&s->pin_counts[slot], 1u);
-    if (UNLIKELY(FMT_STATE(prim_load64(&s->slot[slot].word)) == GISMO_DELETED)) {
+    if (UNLIKELY(FMT_STATE(prim_hint64(&s->slot[slot].word)) == GISMO_DELETED)) {
         uint32_t chunk = slot / FMT_CHUNK_SLOTS;
         bit_set(unit_is_mine(s, AGREE_GROUP, chunk_group(s, chunk)) ? s->host.retire : s->host.outbound, chunk);
         loc_store(&s->host.header->retire_hint, (uint64_t)1);

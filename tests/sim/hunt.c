@@ -47,8 +47,8 @@ uint32_t break_places(const char *in, const char *operation) {
 }
 
 void list_sites(void) {
-    static const char *const primitives[] = {"load",    "store",   "read",   "write",  "stream", "flush",
-                                             "refresh", "publish", "sfence", "mfence", "lfence"};
+    static const char *const primitives[] = {"load",  "hint",    "store",   "note",   "read",   "write", "stream",
+                                             "flush", "refresh", "publish", "sfence", "mfence", "lfence"};
     uint32_t last = 0;
     for (const struct sim_site *s = __start_sim_sites; s < __stop_sim_sites; s++) {
         if (s->number <= last)

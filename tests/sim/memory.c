@@ -36,6 +36,7 @@ enum kind { STORE, LOCAL, STREAM, FLUSH, DROP, FENCE };
 struct entry {
     uint8_t kind;
     uint8_t bytes;  /* STORE, LOCAL, STREAM */
+    bool note;      /* STORE: need not be flushed by the call */
     uint32_t lines; /* FLUSH, DROP */
     uint64_t at;    /* offset on the medium; LOCAL: an address */
     uint64_t value;
@@ -56,6 +57,15 @@ struct core {
     uint32_t count, locals, mediums, host;
     uint64_t load_fence; /* when it last waited for its loads */
     struct postponed late;
+    struct call {
+        uint32_t depth;
+        uint64_t since; /* nothing that it loads may be older */
+        struct stored {
+            uint32_t line;
+            const struct sim_site *site;
+        } *stored;
+        uint32_t count, room;
+    } call;
 };
 
 enum line_state { ABSENT, CLEAN, DIRTY };
@@ -64,7 +74,10 @@ struct cached {
     uint32_t epoch; /* of the run, else as if never touched */
     uint32_t state;
     uint32_t version; /* of the device when it was fetched or written back */
+    uint32_t writer;  /* the process that last stored there */
+    bool owes;        /* something that this host's calls have to flush */
     uint64_t written; /* when this host last stored there */
+    uint64_t dropped; /* when it last left the cache because somebody asked */
     uint8_t data[SIM_LINE];
 };
 
@@ -134,7 +147,8 @@ static struct cached *line_of(uint32_t host, uint32_t line) {
     if (c->epoch != m.epoch) {
         c->epoch = m.epoch;
         c->version = 0;
-        c->written = 0;
+        c->owes = false;
+        c->written = c->dropped = 0;
         /* Lazy: each host has had all of it in its cache since before the beginning. */
         c->state = m.options->adversary == SIM_RANDOM ? ABSENT : CLEAN;
         memcpy(c->data, m.image + (uint64_t)line * SIM_LINE, SIM_LINE);
@@ -166,9 +180,11 @@ static void write_back(uint32_t host, uint32_t line) {
     c->version = m.version[line];
     c->written = sim_steps();
     c->state = CLEAN;
+    c->owes = false;
 }
 
-static void cached_store(uint32_t host, uint64_t offset, uint64_t value, uint32_t bytes) {
+static void cached_store(const struct core *core, uint64_t offset, uint64_t value, uint32_t bytes, bool note) {
+    const uint32_t host = core->host;
     uint32_t line = (uint32_t)(offset / SIM_LINE);
     struct cached *c = fetched(host, line);
     if (c->state == CLEAN && memcmp(c->data, m.device + (uint64_t)line * SIM_LINE, SIM_LINE) != 0) {
@@ -179,17 +195,23 @@ static void cached_store(uint32_t host, uint64_t offset, uint64_t value, uint32_
     memcpy(c->data + offset % SIM_LINE, &value, bytes);
     c->state = DIRTY;
     c->written = sim_steps();
+    c->writer = (uint32_t)(core - m.core);
+    c->owes |= !note;
 }
 
 static void drop(uint32_t host, uint32_t line, uint64_t since) {
     struct cached *c = line_of(host, line);
     write_back(host, line); /* clflushopt writes back what is dirty */
     uint64_t earliest = c->written > since ? c->written : since;
+    if (earliest < c->dropped)
+        earliest = c->dropped; /* what was fetched before that is gone */
     const uint32_t state = c->state;
     c->state = ABSENT;
     bool again = m.options->adversary == SIM_RANDOM ? sim_random(4) == 0 : m.options->adversary == SIM_EAGER;
-    if (!again)
+    if (!again) {
+        c->dropped = sim_steps();
         return;
+    }
     uint64_t when = m.options->adversary == SIM_RANDOM && earliest < sim_steps()
                         ? earliest + sim_random(sim_steps() - earliest + 1)
                         : earliest;
@@ -201,6 +223,7 @@ static void drop(uint32_t host, uint32_t line, uint64_t since) {
     }
     memcpy(c->data, data, SIM_LINE);
     c->version = version;
+    c->dropped = when;
     c->state = CLEAN;
 }
 
@@ -222,7 +245,7 @@ static void execute(struct core *core, const struct entry *e) {
     uint32_t line = (uint32_t)(e->at / SIM_LINE);
     switch (e->kind) {
     case STORE:
-        cached_store(core->host, e->at, e->value, e->bytes);
+        cached_store(core, e->at, e->value, e->bytes, e->note);
         break;
     case LOCAL:
         memcpy((void *)(uintptr_t)e->at, &e->value, e->bytes);
@@ -283,6 +306,8 @@ static bool touches(const struct entry *e, uint32_t line, uint32_t lines) {
 static bool may_go(const struct core *core, uint32_t i) {
     const struct entry *e = &core->buffer[i];
     uint32_t line = (uint32_t)(e->at / SIM_LINE);
+    if (e->kind == FENCE)
+        return i == 0;
     for (uint32_t k = 0; k < i; k++) {
         const struct entry *before = &core->buffer[k];
         if (before->kind == FENCE || (is_store(e) && is_store(before)))
@@ -345,10 +370,102 @@ static void catch_up(const struct sim_site *site) {
     perform(late.site, late.p, late.n, late.value);
 }
 
+/* ---- what a call owes ----------------------------------------------------------------------------------- */
+
+void sim_call_begins(void) {
+    struct core *core = own_core();
+    if (core->call.depth++ > 0)
+        return;
+    core->call.since = core->load_fence;
+    core->call.count = 0;
+}
+
+static void note_store(struct core *core, const struct sim_site *site, uint64_t offset, size_t n) {
+    struct call *call = &core->call;
+    if (call->depth == 0 || site->primitive == SIM_NOTE)
+        return;
+    for (uint32_t line = (uint32_t)(offset / SIM_LINE); line <= (offset + n - 1) / SIM_LINE; line++) {
+        if (call->count && call->stored[call->count - 1].line == line)
+            continue;
+        if (call->count == call->room) {
+            call->room = call->room ? 2 * call->room : 256;
+            call->stored = realloc(call->stored, call->room * sizeof *call->stored);
+            if (call->stored == NULL)
+                abort();
+        }
+        call->stored[call->count++] = (struct stored){line, site};
+    }
+}
+
+/* What of that line waits in the buffer, and whether a fence parts it from all that comes later. */
+enum waiting { NOTHING, FENCED, UNFENCED };
+static enum waiting waits(const struct core *core, uint32_t line) {
+    bool fence = false;
+    for (uint32_t i = core->count; i > 0; i--) {
+        const struct entry *e = &core->buffer[i - 1];
+        const uint32_t at = (uint32_t)(e->at / SIM_LINE);
+        fence |= e->kind == FENCE;
+        if (touches(e, line, 1) && !e->note)
+            return e->kind == STREAM && fence ? FENCED : UNFENCED;
+        if ((e->kind == FLUSH || e->kind == DROP) && line >= at && line < at + e->lines)
+            return fence ? FENCED : UNFENCED;
+    }
+    return NOTHING;
+}
+
+/* What it stored is on the device: no other host would come to know of it else. */
+void sim_call_ends(void) {
+    struct core *core = own_core();
+    if (--core->call.depth > 0 || m.options->adversary == SIM_COHERENT)
+        return;
+    for (uint32_t i = 0; i < core->call.count; i++) {
+        const uint32_t line = core->call.stored[i].line;
+        const struct sim_site *site = core->call.stored[i].site;
+        const struct cached *c = &m.cache[core->host][line];
+        const enum waiting waiting = waits(core, line);
+        const bool dirty =
+            waiting == NOTHING && c->epoch == m.epoch && c->owes && c->writer == (uint32_t)(core - m.core);
+        if (!dirty && waiting != UNFENCED)
+            continue;
+        char name[96];
+        sim_violation("a call of host %u ends, and what it stored is still %s: %s, %s:%u %s", core->host,
+                      dirty ? "in its cache" : "on its way", oracle_name((uint64_t)line * SIM_LINE, name, sizeof name),
+                      mutant_file(site), site->line, site->function);
+    }
+}
+
+void sim_left(void) {
+    const uint32_t host = own_core()->host;
+    memory_drain_all(sim_self()->index);
+    for (uint32_t i = 0; i < m.touched_count[host] && m.options->adversary != SIM_COHERENT; i++) {
+        const uint32_t line = m.touched[host][i];
+        char name[96];
+        if (line_of(host, line)->state == DIRTY)
+            sim_violation("host %u has left, and in its cache is still what it stored: %s", host,
+                          oracle_name((uint64_t)line * SIM_LINE, name, sizeof name));
+    }
+}
+
+/* What is loaded in a call is no older than the call: what its cache has from before must have been dropped. */
+static void check_fresh(const struct core *core, const struct sim_site *site, const struct cached *c, uint64_t offset,
+                        uint32_t bytes) {
+    const uint32_t line = (uint32_t)(offset / SIM_LINE);
+    if (core->call.depth == 0 || site->primitive == SIM_HINT || c->state != CLEAN || c->version == m.version[line])
+        return;
+    uint32_t version;
+    const uint8_t *then = device_at(line, core->call.since, &version);
+    if (c->version >= version || memcmp(then + offset % SIM_LINE, c->data + offset % SIM_LINE, bytes) == 0)
+        return;
+    char name[96];
+    sim_violation("host %u loads what was old already when its call began: %s", core->host,
+                  oracle_name(offset, name, sizeof name));
+}
+
 /* ---- loads and stores ---------------------------------------------------------------------------------- */
 
-static void load(struct core *core, uint64_t offset, void *value, uint32_t bytes) {
+static void load(struct core *core, const struct sim_site *site, uint64_t offset, void *value, uint32_t bytes) {
     const struct cached *c = fetched(core->host, (uint32_t)(offset / SIM_LINE));
+    check_fresh(core, site, c, offset, bytes);
     memcpy(value, c->data + offset % SIM_LINE, bytes);
     for (uint32_t i = 0; core->mediums && i < core->count; i++) { /* its own stores that still wait */
         const struct entry *e = &core->buffer[i];
@@ -360,10 +477,6 @@ static void load(struct core *core, uint64_t offset, void *value, uint32_t bytes
     }
 }
 
-static void store(struct core *core, uint64_t offset, uint64_t value, uint32_t bytes) {
-    push(core, (struct entry){STORE, (uint8_t)bytes, 0, offset, value});
-}
-
 uint64_t sim_load(struct sim_site *site, const void *p, uint32_t bytes) {
     uint64_t offset, value = 0;
     if (!sim_is_medium(p, &offset)) {
@@ -371,7 +484,7 @@ uint64_t sim_load(struct sim_site *site, const void *p, uint32_t bytes) {
         return value;
     }
     sim_step(site, "load", offset, bytes);
-    load(own_core(), offset, &value, bytes);
+    load(own_core(), site, offset, &value, bytes);
     catch_up(site);
     return value;
 }
@@ -379,7 +492,11 @@ uint64_t sim_load(struct sim_site *site, const void *p, uint32_t bytes) {
 static void do_store(struct sim_site *site, uint64_t offset, uint64_t value, uint32_t bytes) {
     sim_step(site, "store", offset, value);
     oracle_store(sim_self(), offset, bytes);
-    store(own_core(), offset, value, bytes);
+    note_store(own_core(), site, offset, bytes);
+    push(
+        own_core(),
+        (struct entry){
+            .kind = STORE, .bytes = (uint8_t)bytes, .note = site->primitive == SIM_NOTE, .at = offset, .value = value});
 }
 
 void sim_store(struct sim_site *site, void *p, uint64_t value, uint32_t bytes) {
@@ -404,7 +521,7 @@ static void read_pieces(struct sim_site *site, void *copy, uint64_t offset, size
     for (size_t at = 0; at < n;) {
         uint32_t bytes = piece(offset + at, n - at);
         sim_step(site, "read", offset + at, bytes);
-        load(own_core(), offset + at, (uint8_t *)copy + at, bytes);
+        load(own_core(), site, offset + at, (uint8_t *)copy + at, bytes);
         at += bytes;
     }
 }
@@ -415,6 +532,7 @@ static void step_range(struct sim_site *site, uint64_t offset, const void *from,
 
 static void write_pieces(struct sim_site *site, uint64_t offset, const void *from, size_t n, enum kind kind) {
     oracle_store(sim_self(), offset, n);
+    note_store(own_core(), site, offset, n);
     if (n > LONG) {
         step_range(site, offset, from, n, kind);
         return;
@@ -424,7 +542,8 @@ static void write_pieces(struct sim_site *site, uint64_t offset, const void *fro
         uint64_t value = 0;
         memcpy(&value, from ? (const uint8_t *)from + at : (const uint8_t *)&value, from ? bytes : 0);
         sim_step(site, kind == STREAM ? "stream" : "write", offset + at, value);
-        push(own_core(), (struct entry){(uint8_t)kind, (uint8_t)bytes, 0, offset + at, value});
+        push(own_core(),
+             (struct entry){.kind = (uint8_t)kind, .bytes = (uint8_t)bytes, .at = offset + at, .value = value});
         at += bytes;
     }
 }
@@ -449,7 +568,7 @@ static void step_range(struct sim_site *site, uint64_t offset, const void *from,
             for (uint32_t at = 0; at < SIM_LINE; at += 8) {
                 uint64_t value;
                 memcpy(&value, now + at, 8);
-                cached_store(core->host, line * SIM_LINE + at, value, 8);
+                cached_store(core, line * SIM_LINE + at, value, 8, false);
             }
         }
     }
@@ -534,7 +653,8 @@ void sim_local_store(void *p, uint64_t value, uint32_t bytes) {
         return;
     }
     sim_step(NULL, "local", 0, value);
-    push(own_core(), (struct entry){LOCAL, (uint8_t)bytes, 0, (uint64_t)(uintptr_t)p, value});
+    push(own_core(),
+         (struct entry){.kind = LOCAL, .bytes = (uint8_t)bytes, .at = (uint64_t)(uintptr_t)p, .value = value});
 }
 
 void sim_locked(void) {
@@ -559,7 +679,8 @@ static void push_lines(struct sim_site *site, enum kind kind, uint64_t offset, s
     if (first > last)
         return;
     sim_step(site, kind == FLUSH ? "flush" : "invalidate", offset, last - first + 1);
-    push(own_core(), (struct entry){(uint8_t)kind, 0, (uint32_t)(last - first + 1), first * SIM_LINE, 0});
+    push(own_core(),
+         (struct entry){.kind = (uint8_t)kind, .lines = (uint32_t)(last - first + 1), .at = first * SIM_LINE});
 }
 
 static void fence(struct sim_site *site, uint32_t primitive) {
@@ -568,7 +689,7 @@ static void fence(struct sim_site *site, uint32_t primitive) {
     case SIM_FENCE_STORE:
         sim_step(site, "sfence", 0, 0);
         if (core->count)
-            push(core, (struct entry){FENCE, 0, 0, 0, 0});
+            push(core, (struct entry){.kind = FENCE});
         break;
     case SIM_FENCE_LOAD:
         sim_step(site, "lfence", 0, 0);
@@ -702,7 +823,9 @@ void memory_power_off(uint32_t host) {
 void memory_join(uint32_t process, uint32_t host) {
     if (m.options->adversary == SIM_COHERENT)
         host = 0;
-    m.core[process] = (struct core){.host = host, .load_fence = sim_steps()};
+    const struct call call = m.core[process].call;
+    m.core[process] =
+        (struct core){.host = host, .load_fence = sim_steps(), .call = {.stored = call.stored, .room = call.room}};
 }
 
 static void move_line(uint32_t host) {

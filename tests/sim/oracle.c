@@ -14,6 +14,8 @@ static struct fmt_superblock sb;
 
 void oracle_begin(const struct fmt_superblock *superblock) { sb = *superblock; }
 
+uint64_t oracle_identity(uint32_t lane) { return sb.lanes_offset + lane * sizeof(struct fmt_identity); }
+
 static uint32_t arenas_before(uint64_t offset) { return (uint32_t)((offset - sb.data_offset) >> sb.arena_shift); }
 
 const char *oracle_name(uint64_t offset, char *text, size_t n) {

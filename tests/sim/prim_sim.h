@@ -12,7 +12,9 @@
 
 enum sim_primitive {
     SIM_LOAD,
+    SIM_HINT, /* a load that may be old */
     SIM_STORE,
+    SIM_NOTE, /* a store that no other host looks for */
     SIM_READ,
     SIM_WRITE,
     SIM_STREAM, /* copy_payload with non-temporal stores */
@@ -55,10 +57,12 @@ void sim_publish(struct sim_site *site, const void *p, size_t n);
 void sim_fence(struct sim_site *site);
 
 #define prim_load64(p) sim_load(SIM_SITE(LOAD), (const uint64_t *)(p), 8)
+#define prim_hint64(p) sim_load(SIM_SITE(HINT), (const uint64_t *)(p), 8)
 #define prim_load32(p) ((uint32_t)sim_load(SIM_SITE(LOAD), (const uint32_t *)(p), 4))
 #define prim_load8(p) ((uint8_t)sim_load(SIM_SITE(LOAD), (const uint8_t *)(p), 1))
 #define prim_store64(p, v) sim_store(SIM_SITE(STORE), (uint64_t *)(p), (uint64_t)(v), 8)
 #define prim_store32(p, v) sim_store(SIM_SITE(STORE), (uint32_t *)(p), (uint32_t)(v), 4)
+#define prim_note32(p, v) sim_store(SIM_SITE(NOTE), (uint32_t *)(p), (uint64_t)(v), 4)
 #define prim_store8(p, v) sim_store(SIM_SITE(STORE), (uint8_t *)(p), (uint8_t)(v), 1)
 #define prim_read(copy, medium, n) sim_read(SIM_SITE(READ), copy, medium, n)
 #define prim_write(medium, from, n) sim_write(SIM_SITE(WRITE), medium, from, n)

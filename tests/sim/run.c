@@ -252,6 +252,7 @@ struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument) {
 
 static struct coroutine *of(const struct sim_process *p) { return &r.all[p->index]; }
 bool sim_ended_number(uint32_t index) { return r.all[index].state == ENDED || r.all[index].state == KILLED; }
+uint32_t sim_host_of(uint32_t index) { return r.all[index].process.host; }
 bool sim_ended(const struct sim_process *p) { return sim_ended_number(p->index); }
 
 void sim_kill(struct sim_process *p) {

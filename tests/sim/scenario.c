@@ -229,11 +229,20 @@ void scene_delete(struct sim_process *self, struct scene_object *o) {
     self->doing = "";
 }
 
+static bool is_quiet(uint32_t lane) {
+    uint64_t word;
+    memory_truth(oracle_identity(lane), &word, sizeof word);
+    return FMT_STATE(word) == GISMO_LANE_QUIET;
+}
+
 void scene_close(struct sim_process *self) {
     self->doing = "close";
+    (void)gismo_close(self->store);
     gismo_free(self->store);
     self->store = NULL;
     self->doing = "";
+    if (opening[self->lane] == 0 && !world_machine_has_store(self->host) && is_quiet(self->lane))
+        sim_left();
 }
 
 bool scene_lose_state(struct sim_process *self) {

@@ -2,6 +2,7 @@
 #ifndef GISMO_SIM_SCENARIO_H
 #define GISMO_SIM_SCENARIO_H
 
+#include "call.h"
 #include "sim.h"
 
 struct scenario {
@@ -15,7 +16,7 @@ struct scenario {
 
 extern const struct scenario scenario_share, scenario_reuse, scenario_pressure, scenario_names, scenario_deaths,
     scenario_restarts, scenario_look, scenario_race, scenario_move, scenario_silence, scenario_litmus, scenario_pin,
-    scenario_clear, scenario_ask, scenario_name, scenario_lease, scenario_told;
+    scenario_clear, scenario_ask, scenario_name, scenario_lease, scenario_leave, scenario_told;
 
 uint64_t scene_seed(void); /* of this run */
 /* Where this run's store and state directories lie. */

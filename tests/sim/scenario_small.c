@@ -197,14 +197,36 @@ static void lease_act(struct sim_process *self, uint32_t side) {
         scene_get(self, &scene.object[1 - side], 1);
 }
 
-#define SMALL(NAME, WHAT, ...)                                                                                         \
+/* ---- leave: a host's last process leaves while another joins, and another host reads and deletes ------------------- */
+
+static void leave_before(struct sim_process *self, uint32_t side) {
+    if (side != 1)
+        scene_put(self, &scene, bytes, SCENE_PUT);
+}
+
+static void leave_act(struct sim_process *self, uint32_t side) {
+    if (side == 2) {
+        scene_delete(self, &scene.object[0]);
+        tick(self);
+        return;
+    }
+    scene_close(self);
+    scene_open(self);
+    if (side == 0)
+        scene_put(self, &scene, bytes, SCENE_PUT);
+    else
+        read_again(self, 1);
+}
+
+#define PROGRAM(NAME, WHAT, SMALL, ...)                                                                                \
     static void body_##NAME(struct sim_process *self, void *argument) {                                                \
         static const struct program which = {__VA_ARGS__};                                                             \
         (void)argument;                                                                                                \
         begin(self, &which, scene_seed() % 2);                                                                         \
     }                                                                                                                  \
     const struct scenario scenario_##NAME = {                                                                          \
-        .name = #NAME, .what = WHAT, .size_bytes = 1 << 20, .hosts = 2, .body = body_##NAME, .small = true};
+        .name = #NAME, .what = WHAT, .size_bytes = 1 << 20, .hosts = 2, .body = body_##NAME, .small = SMALL};
+#define SMALL(NAME, WHAT, ...) PROGRAM(NAME, WHAT, true, __VA_ARGS__)
 
 SMALL(pin, "small: an object is read while it is deleted and its place used again", .sides = 2, .host = {0, 1},
       .before = pin_before, .act = pin_act)
@@ -215,3 +237,6 @@ SMALL(ask, "small: objects of another host are deleted", .sides = 2, .host = {0,
 SMALL(name, "small: a name is taken, looked up and given up", .sides = 2, .host = {0, 1}, .before = name_before,
       .act = name_act)
 SMALL(lease, "small: two hosts want an arena and a slot group at once", .sides = 2, .host = {0, 1}, .act = lease_act)
+/* To open a store takes thousands of steps: too many for all schedules. */
+PROGRAM(leave, "the last process of a host leaves, and the next one comes", false, .sides = 3, .host = {0, 0, 1},
+        .before = leave_before, .act = leave_act)

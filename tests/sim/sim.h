@@ -75,6 +75,7 @@ typedef void (*sim_body)(struct sim_process *self, void *argument);
 struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument);
 bool sim_ended(const struct sim_process *process);
 bool sim_ended_number(uint32_t index); /* likewise */
+uint32_t sim_host_of(uint32_t index);
 void sim_kill(struct sim_process *process); /* at a step, by another: never runs again; its cache stays, its locks go */
 void sim_freeze(uint32_t host); /* all its processes stand still where they are; its cache lives on */
 void sim_thaw(uint32_t host);
@@ -124,12 +125,19 @@ void sim_send(void);
 void sim_receive(void);
 void sim_stream(struct sim_site *site, void *medium, const void *from, size_t n);
 
+/* Around each call of the store: call.h. */
+void sim_call_begins(void);
+void sim_call_ends(void);
+/* This machine has left the store, in order: nothing waits in its cache that would come back one day. */
+void sim_left(void);
+
 /* world.c */
 void world_died(uint32_t process); /* what the kernel does with its descriptors */
 void world_opened(struct gismo_store *s);
 struct gismo_store *world_store_of(
     uint32_t lane); /* of its newest incarnation, some open one of a living process, or NULL */
 struct gismo_store *world_own_store(const struct sim_process *self, uint32_t lane); /* its own of that lane, or NULL */
+bool world_machine_has_store(uint32_t host); /* some living process of it has one open */
 void world_booted(uint32_t host);
 void world_end(void); /* what this run has left is given back */
 void sim_print_trace(uint32_t per_host);
@@ -142,6 +150,7 @@ uint64_t sim_steps(void);
 void oracle_new_run(void);
 void oracle_store(struct sim_process *self, uint64_t offset, size_t n);
 const char *oracle_name(uint64_t offset, char *text, size_t n); /* "slot 12 word", for the trace */
+uint64_t oracle_identity(uint32_t lane); /* where its state word lies */
 void oracle_begin(const struct fmt_superblock *sb);
 
 /* mutant.c */

@@ -18,7 +18,7 @@
 static const struct scenario *const scenarios[SCENARIOS] = {
     &scenario_race,   &scenario_move,     &scenario_share, &scenario_reuse,   &scenario_pressure, &scenario_names,
     &scenario_deaths, &scenario_restarts, &scenario_look,  &scenario_silence, &scenario_litmus,   &scenario_told,
-    &scenario_pin,    &scenario_clear,    &scenario_ask,   &scenario_name,    &scenario_lease};
+    &scenario_pin,    &scenario_clear,    &scenario_ask,   &scenario_name,    &scenario_lease,    &scenario_leave};
 static const char *const adversaries[] = {
     [SIM_RANDOM] = "random", [SIM_LAZY] = "lazy", [SIM_EAGER] = "eager", [SIM_COHERENT] = "coherent"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))

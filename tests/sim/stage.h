@@ -4,7 +4,7 @@
 
 #include "scenario.h"
 
-#define SCENARIOS 17u
+#define SCENARIOS 18u
 #define RUN_NAME 128u
 
 struct run {

@@ -63,6 +63,7 @@ def scenarios() -> list[str]:
         "litmus",
         "told",
         *SMALL,
+        "leave",
     ]
 
 
@@ -83,6 +84,23 @@ def test_a_flush_that_is_missing_is_found(place: str, operator: str, count: int)
     done = run("mutants", "--in", place, "--operator", operator, "--seconds", "60")
     assert f"{count} of {count} mutants caught" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "operator", "scenario", "says"),
+    [
+        (
+            "chunk.c:chunk_draft_to_deleted",
+            "delete",
+            "names",
+            r"a call of host \d ends, and what it stored is still (in its cache|on its way)",
+        ),
+        ("internal.h:lane_state_word", "delete", "race", r"host \d loads what was old already when its call began"),
+    ],
+)
+def test_what_a_call_owes_is_asked_for(place: str, operator: str, scenario: str, says: str) -> None:
+    done = run("run", "--scenario", scenario, "--break", place, "--operator", operator, "--runs", "200")
+    assert re.search(says, done.stderr), done.stdout + done.stderr
 
 
 def test_no_violation_in_any_schedule_with_one_preemption() -> None:

@@ -212,6 +212,13 @@ struct gismo_store *world_store_of(uint32_t lane) {
     return newest;
 }
 
+bool world_machine_has_store(uint32_t host) {
+    for (uint32_t i = 0; i < opened_count; i++)
+        if (sim_host_of(opened_by[i]) == host && !sim_ended_number(opened_by[i]) && opened[i]->state_mapping)
+            return true;
+    return false;
+}
+
 struct gismo_store *world_own_store(const struct sim_process *self, uint32_t lane) {
     for (uint32_t i = 0; i < opened_count; i++)
         if (opened_by[i] == self->index && opened[i]->lane == lane)
