@@ -41,7 +41,9 @@ class Internals(NamedTuple):
     function_manager: type[Any]  # FunctionActorManager
     signature: Any  # ray._common.signature
     raylet: Any  # ray._raylet
-    callers: dict[CodeType | None, Kind]  # who may call serialize, by the code of the calling frame
+    # Who may call serialize, by the id of the calling frame's code, 0 where there is none: a code object computes its hash anew
+    # each time it is looked up. They belong to functions of Ray's modules, which stay.
+    callers: dict[int, Kind]
     worker_mode: int
     version: str
 
@@ -147,16 +149,16 @@ def _look_up(ray: Any) -> Internals:
     for name in ("get_and_clear_contained_object_refs", "set_in_band_serialization", "set_out_of_band_serialization"):
         _there(context, name)
 
-    callers: dict[CodeType | None, Kind] = {
-        _code(worker.put_object): Kind.PUT,
-        _inner(function._remote, "invocation"): Kind.ARGUMENT,
-        _code(actor_class._remote): Kind.ARGUMENT,
-        _code(actor_handle._actor_method_call): Kind.ARGUMENT,
+    callers: dict[int, Kind] = {
+        id(_code(worker.put_object)): Kind.PUT,
+        id(_inner(function._remote, "invocation")): Kind.ARGUMENT,
+        id(_code(actor_class._remote)): Kind.ARGUMENT,
+        id(_code(actor_handle._actor_method_call)): Kind.ARGUMENT,
         # Returns are stored by C++: from the worker's main loop, from a thread of its own (no Python frame), and,
         # for the generators of async actors, from a thread pool.
-        _code(worker.main_loop): Kind.RETURN,
-        _code(futures_thread._WorkItem.run): Kind.RETURN,
-        None: Kind.RETURN,
+        id(_code(worker.main_loop)): Kind.RETURN,
+        id(_code(futures_thread._WorkItem.run)): Kind.RETURN,
+        0: Kind.RETURN,
     }
     return Internals(
         ray=ray,

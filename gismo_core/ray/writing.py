@@ -27,6 +27,7 @@ _PASS_ON_BYTES = 64 * 1024
 _PASS_ON_SHARE = 16
 _FULL_WAIT_S = 0.2
 _BUFFERS_MAX = 1 << 20
+_INT = 1 << 63  # msgpack has these
 
 
 class _Thread(threading.local):
@@ -69,14 +70,16 @@ def make_serialize(internals: Internals) -> Callable[[Any, Any], Any]:
     get_frame = sys._getframe
 
     def serialize(self: Any, value: Any) -> Any:
+        if value is None or value is True or value is False or (type(value) is int and -_INT <= value < _INT):
+            return original(self, value)  # what most small tasks return, in as little time as can be
         here = session.current()
         if here is None or self.worker is not here._worker or _thread.off:
             return original(self, value)
         try:
-            code = get_frame(1).f_code
+            caller = id(get_frame(1).f_code)
         except ValueError:  # called from C++ alone
-            code = None
-        kind = callers.get(code)
+            caller = 0
+        kind = callers.get(caller)
         if kind is None or (kind is Kind.RETURN and self.worker.mode != worker_mode):
             return original(self, value)
         if type(value) is bytes or isinstance(value, bytes):
@@ -291,26 +294,29 @@ def _promise(here: session.Session, parts: list[Any], tag: int, pinned: list[Any
 
 def keeping_promises(original: Callable[..., Any]) -> Callable[..., Any]:
     """Worker.put_object, made to seal the record of what it puts once it knows the object's name."""
-    promised = _thread
+    thread = _thread
 
     @functools.wraps(original)
     def put_object(*arguments: Any, **options: Any) -> Any:
-        mark = len(promised.promised)
+        promised = thread.promised
+        mark = len(promised)
         try:
             reference = original(*arguments, **options)
+            if len(promised) == mark:
+                return reference
             here = session.current()
             try:
-                while len(promised.promised) > mark and here is not None:
-                    promised.promised[-1].seal(here, reference)
-                    promised.promised.pop()
+                while len(promised) > mark and here is not None:
+                    promised[-1].seal(here, reference)
+                    promised.pop()
             except errors.GismoError as error:
                 metrics.fell_back("error")
                 session.Warnings.once("seal", "writing failed, so the object goes to Ray's own store: %s", error)
                 return _without_the_store(original, arguments, options)
             return reference
         finally:
-            while len(promised.promised) > mark:
-                promised.promised.pop().abort()
+            while len(promised) > mark:
+                promised.pop().abort()
 
     return put_object
 
@@ -354,15 +360,16 @@ def _without_the_store(original: Callable[..., Any], arguments: tuple[Any, ...],
 
 def holding_tokens(function: Callable[..., Any]) -> Callable[..., Any]:
     """`.remote()`, made to keep the tokens of its arguments until Ray counts them itself."""
-    held = _thread
+    thread = _thread
 
     @functools.wraps(function)
     def submit(*arguments: Any, **options: Any) -> Any:
-        mark = len(held.held)
+        held = thread.held
+        mark = len(held)
         try:
             return function(*arguments, **options)
         finally:
-            if len(held.held) > mark:
-                del held.held[mark:]
+            if len(held) > mark:
+                del held[mark:]
 
     return submit

@@ -191,11 +191,11 @@ def test_the_descriptor_is_of_constant_size(cluster: Any) -> None:
         code = compile("result = context.serialize(value)", "remote", "exec")
         scope = {"context": context, "value": value}
         callers = here().internals.callers
-        callers[code] = record.Kind.ARGUMENT
+        callers[id(code)] = record.Kind.ARGUMENT
         try:
             exec(code, scope)
         finally:
-            del callers[code]
+            del callers[id(code)]
         sizes.add(scope["result"].total_bytes)
         del scope
     writing._thread.held.clear()  # as .remote() does when it returns
