@@ -83,8 +83,14 @@ test-mutation: setup ## each flush, fence and invalidation of the core left out 
 
 SCENARIO ?= all
 
+.PHONY: torch
+torch: setup
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch || \
+	  echo 'torch could not be installed, so what needs it is left out' >&2
+
 .PHONY: test-ray-long
-test-ray-long: setup ## scenarios of freeing on Ray again and again (HOURS=1 JOBS=1 SCENARIO=all), counted in docs/results.md
+test-ray-long: torch ## torch tensors, then scenarios of freeing on Ray again and again (HOURS=1 JOBS=1 SCENARIO=all), counted in docs/results.md
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -m long tests/ray/test_tensors.py; fi
 	@PYTHONPATH=tests:. $(BIN)/python -m ray_scenarios.long --hours '$(HOURS)' --jobs '$(JOBS)' --scenario '$(SCENARIO)'
 
 RAY_TESTS ?=
@@ -118,9 +124,7 @@ bench-store: setup sim ## the store's figures
 	@$(BIN)/gismo bench store $(ARGS)
 
 .PHONY: bench-ray
-bench-ray: setup ## Ray with Gismo against stock Ray; installs torch, some gigabytes, for the one row that needs it
-	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch || \
-	  echo 'make bench-ray: torch could not be installed, so its row is left out' >&2
+bench-ray: torch ## Ray with Gismo against stock Ray; installs torch, some gigabytes, for the one row that needs it
 	@$(BIN)/gismo bench ray $(ARGS)
 
 .PHONY: bench-kubernetes

@@ -1,8 +1,9 @@
 """torch CPU tensors, so that their bytes go into the store once instead of through torch.save.
 
 Stock Ray pickles a tensor as bytes that torch.save made, and gives the reader a private, writable tensor. What is
-here gives the same: an array over the tensor's memory on the way in, one copy on the way out. It names only torch and
-NumPy, so a reader needs nothing of ours. Acts only while a value is being serialized for the store.
+here gives the same: an array over the tensor's memory on the way in, one copy on the way out. Acts only while a value is
+being serialized for the store. A large tensor is copied by `copied`, whose name is part of what processes of different
+versions share; a smaller one names only torch and NumPy.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import sys
 from typing import Any
 
 _LEAST_BYTES = 64 * 1024
+# From here on malloc maps fresh pages for the copy whatever was freed before (M_MMAP_THRESHOLD's limit on 64 bits). A third of
+# the time of a copy into those is the faults, one for each page.
+LARGE_BYTES = 32 << 20
+_MADV_POPULATE_WRITE = 23  # Linux 5.14; the module mmap has no name for it
 
 
 class _State:
-    serializing: Any = None  # () -> bool: is this thread serializing for the store?
+    writing: Any = None  # the module, once the integration is installed
     installed = False
 
 
@@ -32,7 +37,7 @@ def install() -> None:
     dispatch = serialization.pickle.CloudPickler.dispatch
     if torch.Tensor in dispatch:
         return  # Ray's own zero-copy tensors, or a serializer of the user's
-    _State.serializing = writing.serializing
+    _State.writing = writing
     _State.installed = True
     dispatch[torch.Tensor] = reduce
 
@@ -41,7 +46,7 @@ def reduce(tensor: Any) -> Any:
     """As __reduce_ex__: (callable, arguments)."""
     torch: Any = sys.modules["torch"]
     if (
-        not _State.serializing()
+        not _State.writing.serializing()
         or type(tensor) is not torch.Tensor
         or tensor.device.type != "cpu"
         or tensor.layout is not torch.strided
@@ -55,10 +60,30 @@ def reduce(tensor: Any) -> Any:
     ):
         return tensor.__reduce_ex__(5)
     try:
-        return torch.tensor, (tensor.numpy(),)
+        if tensor.nelement() * tensor.element_size() < LARGE_BYTES:
+            return torch.tensor, (tensor.numpy(),)
+        _State.writing.names_gismo()
+        return copied, (tensor.numpy(),)
     except (TypeError, RuntimeError):
         pass  # a type that NumPy has not, such as bfloat16
     same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
     if same_size is None or same_size is tensor.dtype:
         return tensor.__reduce_ex__(5)
     return torch.Tensor.view, (tensor.view(same_size), tensor.dtype)
+
+
+def copied(array: Any) -> Any:
+    """What torch.tensor makes of an array of numbers: a private, writable tensor; its pages are asked for all at once."""
+    import ctypes
+    import mmap
+
+    import numpy as np
+    import torch
+
+    tensor = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    length = tensor.data_ptr() + array.nbytes - start
+    # Where the kernel does not know it, the copy meets each page.
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+    np.copyto(tensor.numpy(), array)
+    return tensor

@@ -35,6 +35,7 @@ class _Thread(threading.local):
         self.held: list[Any] = []  # tokens of arguments, until .remote() returns
         self.promised: list[Promised] = []  # records of ray.put, until Ray has named its object
         self.serializing = False
+        self.names_gismo = False
         self.off = False
 
 
@@ -44,6 +45,11 @@ _thread = _Thread()
 def serializing() -> bool:
     """Is this thread serializing a value for the store?"""
     return _thread.serializing
+
+
+def names_gismo() -> None:
+    """What this thread is serializing needs gismo_core to be read: it must not go Ray's own way."""
+    _thread.names_gismo = True
 
 
 class Descriptor:
@@ -122,11 +128,13 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
 
     buffers: list[Any] = []
     contained: Any = set()
+    needs_gismo = False
     if is_array:
         # There is nothing in it that only Ray's pickler knows, and this one takes a tenth of the time.
         in_band = pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
     else:
-        before, _thread.serializing = _thread.serializing, True
+        before = _thread.serializing, _thread.names_gismo
+        _thread.serializing, _thread.names_gismo = True, False
         try:
             context.set_in_band_serialization()
             in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
@@ -134,7 +142,8 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
             context.get_and_clear_contained_object_refs()
             raise
         finally:
-            _thread.serializing = before
+            needs_gismo = _thread.names_gismo
+            _thread.serializing, _thread.names_gismo = before
             context.set_out_of_band_serialization()
         contained = context.get_and_clear_contained_object_refs()
 
@@ -151,6 +160,8 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
             if written is not None:
                 return describe(context, internals, written, list(contained))
 
+    if needs_gismo:
+        return internals.context.serialize.__wrapped__(context, value)
     writer = serialization.Pickle5Writer()
     for buffer in buffers:
         writer.buffer_callback(buffer)
