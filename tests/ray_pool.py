@@ -16,8 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import gismo_core
+from gismo_core.ray import gismo_boot, record
 
 MiB = 1024**2
 # On a machine that is busy with other tests. A raylet whose agents need more than 15 s to start ends (Ray 2.60, and no
@@ -143,6 +147,34 @@ def pool_in(parent: str = "/dev/shm", size: int = 256 * MiB) -> Iterator[Pool]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def ray_here() -> Iterator[Any]:
+    """Ray, started in this process, with a pool; yields the module ray."""
+    with pytest.MonkeyPatch.context() as patch, pool_in(size=512 * MiB) as pool:
+        patch.setenv("GISMO_STORE", f"file:{pool.path}")
+        patch.setenv("GISMO_STATE_DIR", str(pool.folder / "state"))
+        gismo_boot.register()
+        import ray
+
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 * MiB, log_to_driver=False)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def serialized(context: Any, callers: dict[int, record.Kind], value: Any) -> Any:
+    """What context.serialize makes of a value when .remote() calls it: the allow list goes by the caller."""
+    code = compile("result = context.serialize(value)", "remote", "exec")
+    scope = {"context": context, "value": value}
+    callers[id(code)] = record.Kind.ARGUMENT
+    try:
+        exec(code, scope)
+    finally:
+        del callers[id(code)]
+    return scope["result"]
 
 
 @dataclass(frozen=True, slots=True)

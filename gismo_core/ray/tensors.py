@@ -19,7 +19,7 @@ _MADV_POPULATE_WRITE = 23  # Linux 5.14; the module mmap has no name for it
 
 
 class _State:
-    writing: Any = None  # the module, once the integration is installed
+    serializing: Any = None  # () -> bool: is this thread serializing for the store?
     installed = False
 
 
@@ -37,7 +37,7 @@ def install() -> None:
     dispatch = serialization.pickle.CloudPickler.dispatch
     if torch.Tensor in dispatch:
         return  # Ray's own zero-copy tensors, or a serializer of the user's
-    _State.writing = writing
+    _State.serializing = writing.serializing
     _State.installed = True
     dispatch[torch.Tensor] = reduce
 
@@ -46,7 +46,7 @@ def reduce(tensor: Any) -> Any:
     """As __reduce_ex__: (callable, arguments)."""
     torch: Any = sys.modules["torch"]
     if (
-        not _State.writing.serializing()
+        not _State.serializing()
         or type(tensor) is not torch.Tensor
         or tensor.device.type != "cpu"
         or tensor.layout is not torch.strided
@@ -60,10 +60,8 @@ def reduce(tensor: Any) -> Any:
     ):
         return tensor.__reduce_ex__(5)
     try:
-        if tensor.nelement() * tensor.element_size() < LARGE_BYTES:
-            return torch.tensor, (tensor.numpy(),)
-        _State.writing.names_gismo()
-        return copied, (tensor.numpy(),)
+        array = tensor.numpy()
+        return torch.tensor if array.nbytes < LARGE_BYTES else copied, (array,)
     except (TypeError, RuntimeError):
         pass  # a type that NumPy has not, such as bfloat16
     same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())

@@ -28,6 +28,7 @@ _PASS_ON_SHARE = 16
 _FULL_WAIT_S = 0.2
 _BUFFERS_MAX = 1 << 20
 _INT = 1 << 63  # msgpack has these
+_COPIED = f"{__package__}.tensors".encode()  # what a pickle that needs tensors.copied has in it
 
 
 class _Thread(threading.local):
@@ -35,7 +36,6 @@ class _Thread(threading.local):
         self.held: list[Any] = []  # tokens of arguments, until .remote() returns
         self.promised: list[Promised] = []  # records of ray.put, until Ray has named its object
         self.serializing = False
-        self.names_gismo = False
         self.off = False
 
 
@@ -45,11 +45,6 @@ _thread = _Thread()
 def serializing() -> bool:
     """Is this thread serializing a value for the store?"""
     return _thread.serializing
-
-
-def names_gismo() -> None:
-    """What this thread is serializing needs gismo_core to be read: it must not go Ray's own way."""
-    _thread.names_gismo = True
 
 
 class Descriptor:
@@ -128,13 +123,11 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
 
     buffers: list[Any] = []
     contained: Any = set()
-    needs_gismo = False
     if is_array:
         # There is nothing in it that only Ray's pickler knows, and this one takes a tenth of the time.
         in_band = pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
     else:
-        before = _thread.serializing, _thread.names_gismo
-        _thread.serializing, _thread.names_gismo = True, False
+        before, _thread.serializing = _thread.serializing, True
         try:
             context.set_in_band_serialization()
             in_band = serialization.pickle.dumps(objects, protocol=5, buffer_callback=buffers.append)
@@ -142,8 +135,7 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
             context.get_and_clear_contained_object_refs()
             raise
         finally:
-            needs_gismo = _thread.names_gismo
-            _thread.serializing, _thread.names_gismo = before
+            _thread.serializing = before
             context.set_out_of_band_serialization()
         contained = context.get_and_clear_contained_object_refs()
 
@@ -160,8 +152,9 @@ def serialize_object(context: Any, internals: Internals, here: session.Session, 
             if written is not None:
                 return describe(context, internals, written, list(contained))
 
-    if needs_gismo:
-        return internals.context.serialize.__wrapped__(context, value)
+        if _COPIED in in_band:  # whoever reads what went Ray's own way may have no Gismo
+            return internals.context.serialize.__wrapped__(context, value)
+
     writer = serialization.Pickle5Writer()
     for buffer in buffers:
         writer.buffer_callback(buffer)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import gismo_core
-from gismo_core.ray import gismo_boot, record, session, tensors, writing
+import ray_pool
+from gismo_core.ray import record, session, tensors, writing
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
 
@@ -23,23 +21,8 @@ def cluster() -> Iterator[Any]:
     """Ray, on this machine, with a pool; yields the module ray."""
     global torch
     torch = pytest.importorskip("torch")
-    folder = Path("/dev/shm") / f"gismo-tensors-{os.getpid()}"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GISMO_STORE", f"file:{folder / 'pool'}")
-        patch.setenv("GISMO_STATE_DIR", str(folder / "state"))
-        gismo_core.format(folder / "pool", size=512 << 20)
-        gismo_boot.register()
-        import ray
-
-        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
-            for path in sorted(folder.rglob("*"), reverse=True):
-                path.unlink() if path.is_file() else path.rmdir()
-            folder.rmdir()
+    with ray_pool.ray_here() as ray:
+        yield ray
 
 
 def large() -> Any:
@@ -107,17 +90,9 @@ def test_a_large_one_lies_in_the_store(cluster: Any) -> None:
 def test_the_way_of_ray_needs_no_gismo(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "write", lambda *_: None)
     context = cluster._private.worker.global_worker.get_serialization_context()
-    code = compile("result = context.serialize(value)", "remote", "exec")
-    scope: dict[str, Any] = {"context": context, "value": {"it": large()}}
     here = session.current()
     assert here is not None
-    callers = here.internals.callers
-    callers[id(code)] = record.Kind.ARGUMENT
-    try:
-        exec(code, scope)
-    finally:
-        del callers[id(code)]
-    made = scope["result"].to_bytes()
+    made = ray_pool.serialized(context, here.internals.callers, {"it": large()}).to_bytes()
     assert len(made) >= 4 * LARGE
     assert b"gismo" not in made
     assert same(cluster.get(cluster.put({"it": large()}))["it"], large())

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import gismo_core
-from gismo_core.ray import gismo_boot, pages, record, session, writing
+import ray_pool
+from gismo_core.ray import pages, record, session, writing
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -31,26 +30,10 @@ N = 50_000  # float64: 400 KB
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """Ray, on this machine, with a pool; yields the module ray."""
-    folder = Path("/dev/shm") / f"gismo-values-{os.getpid()}"
-    folder.mkdir()
-    names = {"GISMO_STORE": f"file:{folder / 'pool'}", "GISMO_STATE_DIR": str(folder / "state")}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            patch.setenv(name, value)
-        gismo_core.format(folder / "pool", size=512 << 20)
-        gismo_boot.register()
-        import ray
-
-        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
-            for path in sorted(folder.rglob("*"), reverse=True):
-                path.unlink() if path.is_file() else path.rmdir()
-            folder.rmdir()
+    with ray_pool.ray_here() as ray:
+        yield ray
 
 
 def here() -> session.Session:
@@ -187,17 +170,7 @@ def test_the_descriptor_is_of_constant_size(cluster: Any) -> None:
     del tokens, answered
     sizes = set()
     for value in (np.zeros(N), [np.full(90_000, i, dtype=np.uint8) for i in range(100)], b"x" * (1 << 20)):
-        # As .remote() calls it: the allow list goes by the caller.
-        code = compile("result = context.serialize(value)", "remote", "exec")
-        scope = {"context": context, "value": value}
-        callers = here().internals.callers
-        callers[id(code)] = record.Kind.ARGUMENT
-        try:
-            exec(code, scope)
-        finally:
-            del callers[id(code)]
-        sizes.add(scope["result"].total_bytes)
-        del scope
+        sizes.add(ray_pool.serialized(context, here().internals.callers, value).total_bytes)
     writing._thread.held.clear()  # as .remote() does when it returns
     assert len(sizes) == 1
     assert sizes.pop() <= 640
