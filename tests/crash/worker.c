@@ -130,10 +130,16 @@ static void must(int status, const char *what) {
 
 static uint8_t scratch[2 << 20];
 
+/* Bytes [from, from + bytes) of an object's content, in which each word of eight is another. */
 static void fill(uint8_t *to, uint64_t id, uint64_t from, uint64_t bytes) {
-    for (uint64_t i = 0; i < bytes; i++) {
-        uint64_t at = from + i, word = (at / 8 + 1) * 0x9e3779b97f4a7c15ull ^ id * 0xd1342543de82ef95ull;
-        to[i] = (uint8_t)(word >> (at % 8 * 8));
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t at = from + done, skipped = at % 8, left = bytes - done, count = left < 8 - skipped ? left : 8 - skipped;
+        uint64_t word = (at / 8 + 1) * 0x9e3779b97f4a7c15ull ^ id * 0xd1342543de82ef95ull;
+        if (count == 8)
+            memcpy(to + done, &word, 8);
+        else
+            memcpy(to + done, (const uint8_t *)&word + skipped, count);
+        done += count;
     }
 }
 
