@@ -294,16 +294,7 @@ class StoreModel(RuleBasedStateMachine):
             assert report.leaked_bytes == 0
 
 
-class LongStoreModel(StoreModel):
-    """The same, for a test class of its own."""
-
-
-def _histories(count: int) -> settings:
-    return settings(max_examples=count, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
-
-
 TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = _histories(40)
-
-TestLongStoreModel = pytest.mark.long(LongStoreModel.TestCase)
-TestLongStoreModel.settings = _histories(1000)
+TestStoreModel.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
