@@ -107,7 +107,7 @@ def wait_all(processes: list[subprocess.Popen[str]]) -> list[str]:
 class StoreConformance:
     """Subclass it as Test…, and say in make_store how to make an empty store."""
 
-    SIZE_BYTES = 64 * 1024**2
+    SIZE_BYTES = 16 * 1024**2
 
     def make_store(self, folder: Path) -> str:
         """Make an empty store of about SIZE_BYTES, below the temporary `folder` if it is a file; return its path."""

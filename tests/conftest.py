@@ -34,7 +34,7 @@ def make_store(shm: Path) -> Callable[..., str]:
     """make_store(size=..., **options) formats another store and returns its path."""
     numbers = itertools.count()
 
-    def make(size: int = 64 * MiB, **options: object) -> str:
+    def make(size: int = 16 * MiB, **options: object) -> str:
         path = str(shm / f"pool-{next(numbers)}")
         gismo_core.format(path, size=size, **options)  # type: ignore[arg-type]
         return path
@@ -44,7 +44,7 @@ def make_store(shm: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def store_path(make_store: Callable[..., str]) -> str:
-    """A fresh store of 64 MiB."""
+    """A fresh store of 16 MiB."""
     return make_store()
 
 

@@ -286,10 +286,10 @@ def test_a_screen_is_no_larger_than_the_window() -> None:
 
 
 def test_half_an_object_is_not_left_behind(gismo: Run, store: Store, store_path: str, shm: Path) -> None:
-    handle = store.put(bytes(40 << 20))
+    handle = store.put(bytes(10 << 20))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, before[1]))
     try:
         (shm / "there").write_bytes(b"")
         for name in ("new", "there"):
