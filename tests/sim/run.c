@@ -4,6 +4,7 @@
  * A run is determined by its options alone: one generator of random numbers, one clock that only steps and sleeps move. Each primitive
  * of the core is a scheduling point. A violation leaves the run at once, wherever it is found.
  */
+#undef _FORTIFY_SOURCE /* it forbids a longjmp to another stack */
 #include "sim.h"
 
 #include "prim_sim.h"
@@ -31,7 +32,9 @@ struct coroutine {
     uint64_t wake_ns;
     sim_body body;
     void *argument;
-    ucontext_t context;
+    ucontext_t begin;
+    jmp_buf here; /* where it was left, once it has begun */
+    bool has_begun;
     void *stack;
     struct gismo_guard *guard;
 };
@@ -47,8 +50,8 @@ struct step {
 static struct {
     struct coroutine all[SIM_PROCESSES];
     struct coroutine *self;
-    ucontext_t main;
-    jmp_buf out; /* of a violation found between processes */
+    jmp_buf here; /* where the run itself was left for a process */
+    jmp_buf out;  /* of a violation found between processes */
     const struct sim_options *options;
     struct sim_result *result;
     uint64_t random, steps, clock_ns;
@@ -68,7 +71,7 @@ static uint64_t next_random(void) {
 
 uint64_t sim_random(uint64_t below) { return (uint64_t)(((unsigned __int128)next_random() * below) >> 64); }
 
-/* ---- switching --------------------------------------------------------------------------------------- */
+/* ---- switching: by longjmp, for each swapcontext asks the kernel for the mask of signals, half of all the time ---- */
 
 struct sim_process *sim_self(void) { return r.self ? &r.self->process : NULL; }
 uint64_t sim_steps(void) { return r.steps; }
@@ -79,7 +82,7 @@ static void enter(unsigned low, unsigned high) {
     memory_drain_all(c->process.index);
     c->state = ENDED;
     r.self = NULL;
-    setcontext(&r.main);
+    _longjmp(r.here, 1);
 }
 
 static void switch_to(struct coroutine *to) {
@@ -90,7 +93,12 @@ static void switch_to(struct coroutine *to) {
         from->guard = gismo_guard_top;
     r.self = to;
     gismo_guard_top = to->guard;
-    swapcontext(from ? &from->context : &r.main, &to->context);
+    if (_setjmp(from ? from->here : r.here) != 0)
+        return;
+    if (to->has_begun)
+        _longjmp(to->here, 1);
+    to->has_begun = true;
+    setcontext(&to->begin);
 }
 
 static bool runnable(struct coroutine *c) {
@@ -239,11 +247,11 @@ struct sim_process *sim_spawn(uint32_t host, sim_body body, void *argument) {
                                 .body = body,
                                 .argument = argument,
                                 .stack = stack};
-        getcontext(&c->context);
-        c->context.uc_stack.ss_sp = stack;
-        c->context.uc_stack.ss_size = STACK_BYTES;
-        c->context.uc_link = NULL;
-        makecontext(&c->context, (void (*)(void))enter, 2, (unsigned)(uintptr_t)c, (unsigned)((uintptr_t)c >> 32));
+        getcontext(&c->begin);
+        c->begin.uc_stack.ss_sp = stack;
+        c->begin.uc_stack.ss_size = STACK_BYTES;
+        c->begin.uc_link = NULL;
+        makecontext(&c->begin, (void (*)(void))enter, 2, (unsigned)(uintptr_t)c, (unsigned)((uintptr_t)c >> 32));
         memory_join(i, host);
         return &c->process;
     }
@@ -263,7 +271,7 @@ void sim_kill(struct sim_process *p) {
     world_died(p->index);
     if (of(p) == r.self) {
         r.self = NULL;
-        setcontext(&r.main);
+        _longjmp(r.here, 1);
     }
 }
 
@@ -307,8 +315,7 @@ void sim_violation(const char *format, ...) {
     gismo_guard_top = NULL;
     if (between)
         longjmp(r.out, 1);
-    setcontext(&r.main);
-    abort();
+    _longjmp(r.here, 1);
 }
 
 void sim_print_trace(uint32_t per_host) {

@@ -48,6 +48,9 @@ def run(*arguments: str, limit_s: float = 280) -> subprocess.CompletedProcess[st
     return subprocess.run([str(simulator()), *arguments], capture_output=True, text=True, timeout=limit_s, check=False)
 
 
+run_once = functools.cache(run)  # what takes long and is looked at by more than one test; a run is the same each time
+
+
 def scenarios() -> list[str]:
     return [
         "race",
@@ -119,7 +122,7 @@ def test_no_violation_wherever_a_process_dies() -> None:
 
 
 def test_no_violation_in_any_schedule_of_a_get_and_a_delete_with_two_preemptions() -> None:
-    done = run("explore", "--scenario", "pin", "--preemptions", "2")
+    done = run_once("explore", "--scenario", "pin", "--preemptions", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sum(map(int, re.findall(r"(\d+) schedules", done.stdout))) > 5_000
 
@@ -186,5 +189,5 @@ def commands_of_the_docs() -> list[list[str]]:
 def test_the_commands_of_the_docs_work(command: list[str]) -> None:
     if command[0] == "mutants":  # those of one primitive are enough here, and each is found at once
         command = [*command, "--operator", "delete-fence"]
-    done = run(*("5" if word == "1000" else word for word in command))
+    done = run_once(*("5" if word == "1000" else word for word in command))
     assert done.returncode == 0, done.stdout + done.stderr
