@@ -62,7 +62,7 @@ def acts(plan: Plan) -> tuple[Act, ...]:
             "transfer.prepare_get",
             get,
             warm_ups=1,
-            repeats=3,
+            repeats=plan.repeats,
         ),
         Act(
             "get_read",
@@ -73,7 +73,7 @@ def acts(plan: Plan) -> tuple[Act, ...]:
             "transfer.prepare_get",
             get,
             warm_ups=1,
-            repeats=3,
+            repeats=plan.repeats,
         ),
         Act(
             "broadcast",
@@ -84,7 +84,7 @@ def acts(plan: Plan) -> tuple[Act, ...]:
             "transfer.prepare_broadcast",
             {"nbytes": plan.object_bytes},
             warm_ups=1,
-            repeats=3,
+            repeats=plan.repeats,
         ),
         Act(
             "shuffle",
