@@ -63,10 +63,20 @@ def exists() -> bool:
 
 def create(image: str) -> None:
     """Make it of nodes of this image; it wants to settle() then."""
-    _SHARED.mkdir(exist_ok=True)
+    clear_shared()
     kubeconfig().parent.mkdir(parents=True, exist_ok=True)
     config = json.dumps(_configuration())
     _kind("create", "cluster", f"--image={image}", f"--kubeconfig={kubeconfig()}", "--config=-", stdin=config)
+
+
+def clear_shared() -> None:
+    """The shared memory of a cluster that is to be made is there, and nothing in it.
+
+    A cluster that ended otherwise than by `down` (its engine was killed, its cache removed) leaves its pools there, of
+    which a new API knows nothing: their labels would keep the new ones out, as they must.
+    """
+    shutil.rmtree(_SHARED, ignore_errors=True)
+    _SHARED.mkdir()
 
 
 def settle() -> None:

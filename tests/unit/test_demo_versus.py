@@ -8,7 +8,7 @@ import pytest
 
 from gismo_core.demo.report import DemoError
 from gismo_core.demo.versus.acts import acts
-from gismo_core.demo.versus.plan import make_plan
+from gismo_core.demo.versus.plan import hurried, make_plan
 from gismo_core.demo.versus.plot import Bar, draw, seconds_text
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -29,6 +29,19 @@ def test_it_fits_the_machine(memory_gib: int) -> None:
     # The shuffle's output, the sort's and what is on the way have room in either.
     assert plan.partitions * plan.partition_bytes < plan.shape.nodes * plan.shape.plasma_bytes
     assert plan.object_bytes < plan.shape.plasma_bytes
+
+
+@pytest.mark.parametrize("memory_gib", [1, 24, 64])
+def test_in_a_hurry_the_long_jobs_are_half_as_large_and_all_count_once(memory_gib: int) -> None:
+    plan = make_plan(memory_gib * GIB, memory_gib * GIB // 2)
+    short = hurried(plan)
+    assert short.shape == plan.shape
+    assert (short.object_bytes, short.partitions) == (plan.object_bytes, plan.partitions), "as large, so as telling"
+    assert plan.partition_bytes // 2 - 16 < short.partition_bytes <= plan.partition_bytes // 2
+    assert short.partition_bytes % 16 == 0, "the shuffle's rows are whole"
+    assert short.dataset_bytes == plan.dataset_bytes // 2
+    assert 1 <= short.batches <= (plan.batches + 1) // 2
+    assert short.repeats == 1 < plan.repeats
 
 
 def test_a_machine_that_is_too_small_is_told_what_to_do() -> None:

@@ -22,6 +22,7 @@ IDENTITY_ROOM_BYTES = 4 * _KIB
 _LINES, _LINE_ROOM = 64 * _KIB, 2 * _KIB  # two records for each host
 _SLOTS, _SLOT_ROOM = (512 * _KIB, 1024 * _KIB), 512 * _KIB
 _IDENTITY, _LAYOUT, _LINE = b"GISMOID1", b"GISMOLO1", b"GISMONL1"
+_TO_WIPE = "empty the directory (emulated) or wipe the region (dax: docs/kubernetes.md, Carving a DAX region)"
 
 
 class LabelError(RuntimeError):
@@ -38,8 +39,7 @@ class AnotherPool(NotASuccessor):
     def __init__(self, theirs: str, ours: str) -> None:
         super().__init__(
             f"this memory is pool {theirs}'s, as its label says, and cannot be {ours}'s too: give {ours} another memory, or nodes "
-            f"that reach another. Where {theirs} is gone for good, and its data too, empty the directory (emulated) or wipe the "
-            "region (dax: docs/kubernetes.md, Carving a DAX region)"
+            f"that reach another. Where {theirs} is gone for good, and its data too, {_TO_WIPE}"
         )
 
 
@@ -319,7 +319,11 @@ def check_successor(held: Layout | None, new: Layout, size_bytes: int) -> None:
         now = still.get(old.store_uuid)
         if now is None:
             if old.state is not State.ZEROED:
-                raise NotASuccessor(f"the range of {old.namespace} would go without having been zeroed")
+                raise NotASuccessor(
+                    f"the range of {old.namespace} would go without having been zeroed: the pool label has it in use (store "
+                    f"{old.store_uuid}), and the API has no GismoNamespace of that store. Restore that from a backup of the API; or, "
+                    f"where what lies in the pool is not wanted any more, {_TO_WIPE}"
+                )
             if new.version <= old.layout_version:
                 raise NotASuccessor(f"the range of {old.namespace} would go in a layout that is not newer than it")
             continue

@@ -330,7 +330,10 @@ def test_the_label_is_believed_more_than_the_api(rack: Rack) -> None:
     rack.ask(ranged("other", 0, 9))
     report = rack.settle(1)["a"]
     assert [one.reason for one in report.failures] == ["LayoutConflict"]
-    assert "one would go without having been zeroed" in report.failures[0].message
+    message = report.failures[0].message
+    assert "one would go without having been zeroed" in message
+    assert str(uuid.UUID(int=1)) in message
+    assert "empty the directory" in message, "what to do"
     assert not (rack.memory / str(uuid.UUID(int=9))).exists()
 
 
